@@ -1,0 +1,28 @@
+"""ShowHow finds out how much explanation a language model needs.
+
+The package's face. Names load when first used, so `from showhow import Study` loads no ray, torch or mlflow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from showhow.errors import TrialError, UserError
+    from showhow.study.study import Study
+    from showhow.tuning.run_study import run_study
+
+__version__ = "0.1.0"
+__all__ = ["Study", "TrialError", "UserError", "__version__", "run_study"]
+
+_HOMES = {
+    "Study": "showhow.study.study",
+    "TrialError": "showhow.errors",
+    "UserError": "showhow.errors",
+    "run_study": "showhow.tuning.run_study",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'showhow' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

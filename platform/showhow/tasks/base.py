@@ -1,0 +1,90 @@
+"""What every task is: a problem, its worked steps, and the contract of a family of problems.
+
+A new task is one file with a subclass of `Task` and one line in the catalogue (`showhow.tasks`). How much of the steps is
+shown is not a task's business (`explain.py`), nor is how a reply is scored (`grading.py`).
+"""
+
+import random
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a worked solution in its three wordings, each saying more than the one before."""
+
+    short: str
+    medium: str
+    long: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One drawn instance: the question as the model reads it, the worked steps in order, the answer as text."""
+
+    question: str
+    steps: tuple[Step, ...]
+    answer: str
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How steps and answer are laid out in a target: `step SEP step SEP PREFIX answer`."""
+
+    step_separator: str
+    answer_prefix: str
+
+
+class Task(BaseModel):
+    """A family of problems with worked solutions; its fields are the parameters a study may set.
+
+    Subclasses add a literal `kind`, and give `draw`, `solve`, `answers`, `largest_number` and `distinct_questions`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text_format: ClassVar[TextFormat]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    example_question: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, values: Any) -> Any:
+        """Fill in what a named preset states; what stands beside it wins."""
+        if not isinstance(values, dict) or "preset" not in values:
+            return values
+        name = values["preset"]
+        if name not in cls.presets:
+            known = ", ".join(f'"{preset}"' for preset in cls.presets) or "none"
+            raise ValueError(f'preset = "{name}" is not known; presets of this task: {known}')
+        return {**cls.presets[name], **{key: value for key, value in values.items() if key != "preset"}}
+
+    @abstractmethod
+    def draw(self, rng: random.Random) -> Problem:
+        """Draw one problem; all its randomness comes from `rng`."""
+
+    @abstractmethod
+    def solve(self, question: str) -> Problem:
+        """Work out a question that a person typed. Raises UserError with the position of the first fault."""
+
+    @property
+    @abstractmethod
+    def answers(self) -> tuple[str, ...]:
+        """Every answer the task can have; guessing among them is the chance level."""
+
+    @property
+    @abstractmethod
+    def largest_number(self) -> int:
+        """The largest number that a question, a step or an answer of this task can contain."""
+
+    @property
+    @abstractmethod
+    def distinct_questions(self) -> int | None:
+        """How many different questions there are; None when they are more than any dataset could hold."""
+
+    def changed(self, changes: dict[str, Any]) -> Self:
+        """Return the same task with some parameters changed (checked anew), for an out-of-distribution split."""
+        return type(self).model_validate({**self.model_dump(), **changes})

@@ -1,0 +1,73 @@
+"""Levels and controls: how much of a worked solution a model is shown.
+
+Every level is rendered from the same steps, so tasks and levels vary independently. A control has the length of a real
+explanation (the study says of which level) and explains nothing: it tells whether the explanation helps or merely the tokens.
+"""
+
+import re
+from enum import StrEnum
+
+from showhow.tasks.base import Problem, TextFormat
+
+
+class Level(StrEnum):
+    """How much explanation is shown. The last two are controls."""
+
+    NONE = "none"
+    SHORT = "short"
+    MEDIUM = "medium"
+    LONG = "long"
+    SHUFFLED = "shuffled"
+    FILLER = "filler"
+
+    @property
+    def is_control(self) -> bool:
+        """True for levels that have an explanation's length and explain nothing."""
+        return self in (Level.SHUFFLED, Level.FILLER)
+
+    @property
+    def has_steps(self) -> bool:
+        """True where a reply contains steps that can be right or wrong."""
+        return self in (Level.SHORT, Level.MEDIUM, Level.LONG)
+
+
+FILLER_SYMBOL = "."
+
+# A symbol is what the small tokenizer makes one token of: a whole number, a word, or a sign, the blanks beside words and signs
+# included; so joining a text's symbols gives the text back, and a number looks the same wherever it stands.
+SYMBOL = re.compile(r"\d+| ?[^\W\d_]+ ?| ?[^\w\s] ?|\s|_")
+
+
+def symbols(text: str) -> list[str]:
+    """Split a text into the symbols that the from-scratch tokenizer counts as tokens; joined again they are the text."""
+    return SYMBOL.findall(text)
+
+
+def explain(problem: Problem, level: Level, layout: TextFormat) -> str:
+    """Return the target at a real level (none, short, medium, long): the steps, then the answer.
+
+    With `none` the target is the bare answer, as in the label-only rows of Ballout et al.
+    """
+    if level is Level.NONE:
+        return problem.answer
+    return _with_answer([getattr(step, level.value) for step in problem.steps], problem.answer, layout)
+
+
+def shuffled(problem: Problem, other: Problem, length_of: Level, layout: TextFormat) -> str:
+    """Return the control that shows the steps of `other`, then the answer of `problem`."""
+    return _with_answer([getattr(step, length_of.value) for step in other.steps], problem.answer, layout)
+
+
+def filler(problem: Problem, length_of: Level, layout: TextFormat) -> str:
+    """Return the control with a filler symbol for each symbol of the real explanation, then the answer.
+
+    The count is in symbols; for a tokenizer that splits otherwise, tokenisation repeats the filler to the exact number of
+    that tokenizer's tokens.
+    """
+    ending = layout.answer_prefix + problem.answer
+    count = len(symbols(explain(problem, length_of, layout))) - len(symbols(ending))
+    return FILLER_SYMBOL * count + ending
+
+
+def _with_answer(steps: list[str], answer: str, layout: TextFormat) -> str:
+    return layout.step_separator.join([*steps, layout.answer_prefix + answer])

@@ -1,0 +1,57 @@
+"""Scores a reply: is the answer right, and is each explanation step right. Pure text in, numbers out.
+
+The answer is read after the answer prefix, as a whole: comparing only the last character, as the published script of Ballout
+et al. does, takes 13 for 3 once there are more than ten classes.
+"""
+
+from dataclasses import dataclass
+
+from showhow.tasks.base import TextFormat
+from showhow.tasks.explain import Level
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One reply's scores. `steps_right` (share in [0, 1]) and `first_wrong_step` (1 is the first step; 0 when every step is
+    right) are None where the level has no steps to check."""
+
+    answer_right: bool
+    steps_right: float | None = None
+    first_wrong_step: int | None = None
+
+    @property
+    def right_from_wrong_steps(self) -> bool | None:
+        """True when the answer is right though a step is wrong; None where there are no steps."""
+        return None if self.first_wrong_step is None else self.answer_right and self.first_wrong_step > 0
+
+
+def read_answer(reply: str, level: Level, layout: TextFormat) -> str | None:
+    """Return the answer a reply gives: all of it at level none, else what follows the last answer prefix; None without one."""
+    if level is Level.NONE:
+        return reply.strip()
+    _, prefix, answer = reply.rpartition(layout.answer_prefix.strip())
+    return answer.strip() if prefix else None
+
+
+def grade(reply: str, target: str, level: Level, layout: TextFormat) -> Grade:
+    """Compare a reply with its target at `level`.
+
+    Steps are compared one by one, in place: the worked solution of these tasks is unique, so a step that stands elsewhere or
+    reads otherwise is wrong. A missing step is wrong, and so is each step too many.
+    """
+    right = read_answer(reply, level, layout) == read_answer(target, level, layout)
+    if not level.has_steps:
+        return Grade(right)
+    expected, written = _steps(target, layout), _steps(reply, layout)
+    matches = [index < len(written) and written[index] == step for index, step in enumerate(expected)]
+    matches += [False] * (len(written) - len(expected))
+    if not matches:
+        return Grade(right)
+    first_wrong = 0 if all(matches) else matches.index(False) + 1
+    return Grade(right, sum(matches) / len(matches), first_wrong)
+
+
+def _steps(text: str, layout: TextFormat) -> list[str]:
+    explanation, prefix, _ = text.rpartition(layout.answer_prefix.strip())
+    body = (explanation if prefix else text).removesuffix(layout.step_separator)
+    return [step.strip() for step in body.split(layout.step_separator)] if body.strip() else []

@@ -1,0 +1,100 @@
+"""What a tracker is: something that records events. What happens in a study is one stream of these events.
+
+The JSONL tracker (`jsonl.py`) writes the stream to the study's journal, which is the truth that results, resuming and the
+picture are read from. The MLflow tracker (`mlflow.py`) shows the same stream in the MLflow UI. Neither knows the other.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from showhow.fingerprint import Json
+
+RunStatus = Literal["finished", "stopped", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class StudyStarted:
+    """A study begins, or goes on after an interruption. `facts` are system facts: versions, hosts, processors."""
+
+    study: str
+    question: str
+    definition: dict[str, Json]
+    facts: dict[str, Json]
+    seconds_since_epoch: float
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """One run (a trial with one seed) begins; `attempt` counts from 1 and grows when a run is tried again.
+
+    `run` is its key within the study, such as `trial-003/seed-1`; `params` are the searched and fixed recipe fields, flat;
+    `datasets` maps a role (train, or an evaluation split) to that dataset's manifest.
+    """
+
+    run: str
+    trial: str
+    seed: int
+    level: str
+    params: dict[str, Json]
+    datasets: dict[str, dict[str, Json]]
+    attempt: int
+    seconds_since_epoch: float
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Metrics of a run after so many training examples; names as in metrics.py."""
+
+    run: str
+    examples: int
+    metrics: dict[str, float]
+    seconds_since_epoch: float
+
+
+@dataclass(frozen=True)
+class RepliesSampled:
+    """Some replies of a run with their grades, for people to read. Each row: question, target, reply, answer_right,
+    steps_right, first_wrong_step."""
+
+    run: str
+    split: str
+    rows: list[dict[str, Json]]
+    seconds_since_epoch: float
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """A run ends. `stopped_by` names the stop rule for status `stopped`; `reason` says why one failed.
+
+    `outcome` holds what the comparison needs beyond the metrics (such as the grade of each test question)."""
+
+    run: str
+    status: RunStatus
+    stopped_by: str | None
+    reason: str | None
+    outcome: dict[str, Json]
+    seconds_since_epoch: float
+
+
+@dataclass(frozen=True)
+class StudyEnded:
+    """A study ends or is interrupted. `files` are paths of what it leaves beside its journal (picture, results)."""
+
+    status: RunStatus
+    conclusion: str
+    files: list[str]
+    metrics: dict[str, float]
+    seconds_since_epoch: float
+
+
+Event = StudyStarted | RunStarted | Reported | RepliesSampled | RunEnded | StudyEnded
+
+
+class Tracker(Protocol):
+    """Records events in the order in which they happened."""
+
+    def record(self, event: Event) -> None:
+        """Take one event. It must not make training wait for a slow or unreachable server."""
+
+    def close(self) -> None:
+        """Return once everything recorded is kept, or say what could not be."""
