@@ -1,15 +1,20 @@
 """What every task is: a problem, its worked steps, and the contract of a family of problems.
 
-A new task is one file with a subclass of `Task` and one line in the catalogue (`showhow.tasks`). How much of the steps is
-shown is not a task's business (`explain.py`), nor is how a reply is scored (`grading.py`).
+A new task is one file with a subclass of `Task` and one line in the catalogue (`showhow.tasks`). How much of the steps
+is shown is not a task's business (`explain.py`), nor is how a reply is scored (`grading.py`).
 """
 
 import random
+import re
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from showhow.errors import UserError, nearest
+
+MOST_DIGITS = 100  # of a number that a person types; Python refuses to convert numbers from 4,300 digits on
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,12 @@ class TextFormat:
 class Task(BaseModel):
     """A family of problems with worked solutions; its fields are the parameters a study may set.
 
-    Subclasses add a literal `kind`, and give `draw`, `solve`, `answers`, `largest_number` and `distinct_questions`.
+    Subclasses add a literal `kind`, and give `text_format`, `draw`, `solve`, `answers`, `largest_number` and
+    `distinct_questions`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    text_format: ClassVar[TextFormat]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     example_question: ClassVar[str]
 
@@ -57,10 +62,17 @@ class Task(BaseModel):
         if not isinstance(values, dict) or "preset" not in values:
             return values
         name = values["preset"]
-        if name not in cls.presets:
+        if not isinstance(name, str) or name not in cls.presets:
             known = ", ".join(f'"{preset}"' for preset in cls.presets) or "none"
-            raise ValueError(f'preset = "{name}" is not known; presets of this task: {known}')
+            raise ValueError(
+                f'preset = "{name}" is not known; presets of this task: {known}.{nearest(str(name), cls.presets)}'
+            )
         return {**cls.presets[name], **{key: value for key, value in values.items() if key != "preset"}}
+
+    @property
+    @abstractmethod
+    def text_format(self) -> TextFormat:
+        """How a target is laid out; no step may contain the step separator or the answer prefix."""
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Problem:
@@ -86,5 +98,18 @@ class Task(BaseModel):
         """How many different questions there are; None when they are more than any dataset could hold."""
 
     def changed(self, changes: dict[str, Any]) -> Self:
-        """Return the same task with some parameters changed (checked anew), for an out-of-distribution split."""
-        return type(self).model_validate({**self.model_dump(), **changes})
+        """Return the same task with some parameters changed (checked anew), for an out-of-distribution split.
+
+        A preset among the changes stands for the parameters it states.
+        """
+        preset = self.presets.get(str(changes.get("preset")), {})
+        return type(self).model_validate({**self.model_dump(), **preset, **changes})
+
+
+def unreadable(kind: str, question: str, position: int, expected: str, advice: str) -> UserError:
+    """Return the error for a typed question with a fault at `position` (1: the first character)."""
+    found = re.match(r"\w{1,20}|.", question[position - 1 :], re.DOTALL)
+    what = f'found "{found[0]}"' if found else "the question ends"
+    start, stop = max(0, position - 40), position + 40
+    excerpt = ("..." if start else "") + question[start:stop] + ("..." if stop < len(question) else "")
+    return UserError(f'{kind} cannot read "{excerpt}": at position {position} {what}, expected {expected}.\n{advice}')

@@ -1,7 +1,8 @@
 """Levels and controls: how much of a worked solution a model is shown.
 
 Every level is rendered from the same steps, so tasks and levels vary independently. A control has the length of a real
-explanation (the study says of which level) and explains nothing: it tells whether the explanation helps or merely the tokens.
+explanation (the study says of which level) and explains nothing: it tells whether the explanation helps or merely the
+tokens.
 """
 
 import re
@@ -33,13 +34,13 @@ class Level(StrEnum):
 
 FILLER_SYMBOL = "."
 
-# A symbol is what the small tokenizer makes one token of: a whole number, a word, or a sign, the blanks beside words and signs
-# included; so joining a text's symbols gives the text back, and a number looks the same wherever it stands.
+# A symbol is what the small tokenizer makes one token of: a whole number, a word, or a sign, the blanks beside words
+# and signs included; so joining a text's symbols gives the text back, and a number looks the same wherever it stands.
 SYMBOL = re.compile(r"\d+| ?[^\W\d_]+ ?| ?[^\w\s] ?|\s|_")
 
 
 def symbols(text: str) -> list[str]:
-    """Split a text into the symbols that the from-scratch tokenizer counts as tokens; joined again they are the text."""
+    """Split a text into the symbols that the from-scratch tokenizer counts as tokens; joined they are the text."""
     return SYMBOL.findall(text)
 
 
@@ -61,8 +62,8 @@ def shuffled(problem: Problem, other: Problem, length_of: Level, layout: TextFor
 def filler(problem: Problem, length_of: Level, layout: TextFormat) -> str:
     """Return the control with a filler symbol for each symbol of the real explanation, then the answer.
 
-    The count is in symbols; for a tokenizer that splits otherwise, tokenisation repeats the filler to the exact number of
-    that tokenizer's tokens.
+    The count is in symbols; for a tokenizer that splits otherwise, tokenisation repeats the filler to the exact number
+    of that tokenizer's tokens.
     """
     ending = layout.answer_prefix + problem.answer
     count = len(symbols(explain(problem, length_of, layout))) - len(symbols(ending))

@@ -1,7 +1,7 @@
 """Scores a reply: is the answer right, and is each explanation step right. Pure text in, numbers out.
 
-The answer is read after the answer prefix, as a whole: comparing only the last character, as the published script of Ballout
-et al. does, takes 13 for 3 once there are more than ten classes.
+The answer is read after the answer prefix, as a whole: comparing only the last character, as the published script of
+Ballout et al. does, takes 13 for 3 once there are more than ten classes.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from showhow.tasks.explain import Level
 
 @dataclass(frozen=True)
 class Grade:
-    """One reply's scores. `steps_right` (share in [0, 1]) and `first_wrong_step` (1 is the first step; 0 when every step is
-    right) are None where the level has no steps to check."""
+    """One reply's scores. `steps_right` (share in [0, 1]) and `first_wrong_step` (1 is the first step; 0 when every
+    step is right) are None where the level has no steps to check."""
 
     answer_right: bool
     steps_right: float | None = None
@@ -26,7 +26,7 @@ class Grade:
 
 
 def read_answer(reply: str, level: Level, layout: TextFormat) -> str | None:
-    """Return the answer a reply gives: all of it at level none, else what follows the last answer prefix; None without one."""
+    """Return the answer a reply gives: all of it at level none, else what follows the last prefix (None: no prefix)."""
     if level is Level.NONE:
         return reply.strip()
     _, prefix, answer = reply.rpartition(layout.answer_prefix.strip())
@@ -36,8 +36,8 @@ def read_answer(reply: str, level: Level, layout: TextFormat) -> str | None:
 def grade(reply: str, target: str, level: Level, layout: TextFormat) -> Grade:
     """Compare a reply with its target at `level`.
 
-    Steps are compared one by one, in place: the worked solution of these tasks is unique, so a step that stands elsewhere or
-    reads otherwise is wrong. A missing step is wrong, and so is each step too many.
+    Steps are compared one by one, in place: the worked solution of these tasks is unique, so a step that stands
+    elsewhere or reads otherwise is wrong. A missing step is wrong, and so is each step too many.
     """
     right = read_answer(reply, level, layout) == read_answer(target, level, layout)
     if not level.has_steps:

@@ -1,8 +1,9 @@
 """Modular sum: add up some numbers modulo m. Without explanation a small model cannot leave chance.
 
-Ballout et al. (arXiv 2402.07543) report the task as unlearnable from answers alone; their exact definition is not public.
-Here: `terms` numbers drawn uniformly from 0..below-1, a worked step per addition, the running sum always taken modulo m.
-The wordings are ours, and which wording it is can matter more than how long it is, so it is a parameter (`style`):
+Ballout et al. (arXiv 2402.07543) report the task as unlearnable from answers alone; their exact definition is not
+public. Here: `terms` numbers drawn uniformly from 0..below-1, a worked step per addition, the running sum always taken
+modulo m. The wordings are ours, and which wording it is can matter more than how long it is, so it is a parameter
+(`style`):
 
 | style    | short | medium  | long                            | remark                                              |
 |----------|-------|---------|---------------------------------|-----------------------------------------------------|
@@ -21,7 +22,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from showhow.errors import UserError
-from showhow.tasks.base import Problem, Step, Task, TextFormat
+from showhow.tasks.base import MOST_DIGITS, Problem, Step, Task, TextFormat, unreadable
 
 Style = Literal["equation", "operand", "sentence"]
 
@@ -54,8 +55,12 @@ class ModularSum(Task):
     modulus: Annotated[int, Field(ge=2, le=10_000)] = 10
     style: Style = "equation"
 
-    text_format: ClassVar[TextFormat] = TextFormat(step_separator=" ", answer_prefix="answer ")
     example_question: ClassVar[str] = "3+9+4="
+
+    @property
+    def text_format(self) -> TextFormat:
+        """Steps on one line; sentences, which hold blanks themselves, on a line each."""
+        return TextFormat(step_separator="\n" if self.style == "sentence" else " ", answer_prefix="answer ")
 
     def draw(self, rng: random.Random) -> Problem:
         """Draw `terms` numbers independently and uniformly from 0..below-1."""
@@ -68,6 +73,8 @@ class ModularSum(Task):
         for match in re.finditer(r"\s*(?:(\d+)|([+=])|(\S))", question):
             number, sign, _ = match.groups()
             position = match.start(match.lastindex or 0) + 1
+            if number is not None and len(number) > MOST_DIGITS:
+                raise _fault(question, position, f"a number of at most {MOST_DIGITS} digits")
             if expected == "a number" and number is not None and number.isascii():
                 numbers.append(int(number))
                 expected = "`+` or `=`"
@@ -106,8 +113,5 @@ class ModularSum(Task):
 
 
 def _fault(question: str, position: int, expected: str) -> UserError:
-    found = f'found "{question[position - 1]}"' if position <= len(question) else "the question ends"
-    return UserError(
-        f'modular_sum cannot read "{question}": at position {position} {found}, expected {expected}.\n'
-        "Write numbers from 0 on with + between them, such as 3+9+4="
-    )
+    advice = "Write numbers from 0 on with + between them, such as 3+9+4="
+    return unreadable("modular_sum", question, position, expected, advice)

@@ -1,0 +1,62 @@
+"""Examples: a problem explained at one level, as a row; which split a question belongs to; one block of candidates drawn.
+
+Pure. Everything here is a function of the dataset's spec and the block's number, never of who computes it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from showhow.seeds import rng_for
+from showhow.study.dataset_spec import DatasetSpec
+from showhow.tasks.base import Problem
+from showhow.tasks.explain import Level, explain, filler, shuffled
+
+BLOCK_EXAMPLES = 8192
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row. `matched` is the text whose length in tokens the target must have; only the control `filler` has one."""
+
+    question: str
+    target: str
+    answer: str
+    matched: str | None
+
+
+def question_hash(question: str) -> int:
+    """Return a 63-bit hash of a question's text: equal questions are duplicates, and the hash decides the split."""
+    return int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def draw_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Example], list[int]]:
+    """Draw a block of candidates that belong to the spec's split; return them with their hashes. Repeats are still in.
+
+    The stream is keyed by task, split, seed and block but not by level, so that all levels explain the same problems."""
+    key = ("problems", spec.task.model_dump_json(), spec.split, spec.seed, block)
+    rng, other_rng = rng_for(*key), rng_for("others", *key)
+    buckets = spec.buckets
+    rows: list[Example] = []
+    hashes: list[int] = []
+    while len(rows) < examples:
+        problem = spec.task.draw(rng)
+        hashed = question_hash(problem.question)
+        if hashed % 100 not in buckets:
+            continue
+        other = spec.task.draw(other_rng) if spec.level is Level.SHUFFLED else None
+        rows.append(to_example(spec, problem, other))
+        hashes.append(hashed)
+    return rows, hashes
+
+
+def to_example(spec: DatasetSpec, problem: Problem, other: Problem | None = None) -> Example:
+    """Explain a problem at the spec's level. `other` lends its steps to the control `shuffled`."""
+    layout, length_of = spec.task.text_format, spec.control_length
+    if spec.level is Level.FILLER:
+        matched = explain(problem, length_of, layout)
+        return Example(problem.question, filler(problem, length_of, layout), problem.answer, matched)
+    if spec.level is Level.SHUFFLED:
+        if other is None:
+            raise ValueError("the control `shuffled` needs another problem")
+        return Example(problem.question, shuffled(problem, other, length_of, layout), problem.answer, None)
+    return Example(problem.question, explain(problem, spec.level, layout), problem.answer, None)

@@ -1,0 +1,116 @@
+"""The model and the recipe: what is fine-tuned and all hyperparameters of one fine-tuning. Pure and typed.
+
+The fields a study file leaves out take the values stated here; `showhow plan` prints them all and every run records them.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+STRICT = ConfigDict(frozen=True, extra="forbid")
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Recipe(BaseModel):
+    """All hyperparameters of one fine-tuning.
+
+    batch_size: examples per optimizer step; micro_batch_size: examples per forward pass (gradients are accumulated until
+    batch_size; None: the whole batch at once). max_examples: training examples seen in all, repeats counted.
+    batching: `grouped` puts examples of similar length together, `packed` joins several in one row without letting them see
+    each other (causal models only). precision: `auto` is bfloat16 autocast where the processor computes in it, else float32.
+    """
+
+    model_config = STRICT
+
+    batch_size: Positive = 32
+    micro_batch_size: Positive | None = None
+    max_examples: Positive
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    warmup_examples: Annotated[int, Field(ge=0)] = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    beta_1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    beta_2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    gradient_clip: Annotated[float, Field(gt=0.0)] = 1.0
+    batching: Literal["grouped", "packed"] = "grouped"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Recipe":
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size = {self.batch_size} is not a multiple of micro_batch_size = {self.micro_batch_size}"
+            )
+        if self.max_examples < self.batch_size:
+            raise ValueError(
+                f"max_examples = {self.max_examples} is less than one batch (batch_size = {self.batch_size})"
+            )
+        if self.warmup_examples >= self.max_examples:
+            raise ValueError(
+                f"warmup_examples = {self.warmup_examples} leaves nothing of max_examples = {self.max_examples}"
+            )
+        return self
+
+
+class ScratchModel(BaseModel):
+    """A model built from a Hugging Face configuration, with random weights and a tokenizer made of the task's symbols.
+
+    heads: attention heads (default: one per 32 of hidden_size); mlp_size: width of the feed-forward part (default: 4 x
+    hidden_size). A t5 has `layers` layers in the encoder and as many in the decoder.
+    """
+
+    model_config = STRICT
+
+    kind: Literal["scratch"] = "scratch"
+    architecture: Literal["llama", "t5"]
+    hidden_size: Annotated[int, Field(ge=8, le=16_384)]
+    layers: Annotated[int, Field(ge=1, le=200)]
+    heads: Positive | None = None
+    mlp_size: Positive | None = None
+    initializer_range: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
+    rope_theta: Annotated[float, Field(gt=1.0)] = 10_000.0
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ScratchModel":
+        if self.hidden_size % (2 * self.attention_heads):
+            raise ValueError(
+                f"hidden_size = {self.hidden_size} cannot be split into {self.attention_heads} heads of even width; "
+                "let hidden_size be a multiple of 2 x heads"
+            )
+        return self
+
+    @property
+    def attention_heads(self) -> int:
+        """Attention heads in each layer."""
+        return self.heads or max(1, self.hidden_size // 32)
+
+    @property
+    def feed_forward_size(self) -> int:
+        """Width of the feed-forward part."""
+        return self.mlp_size or 4 * self.hidden_size
+
+    def parameter_count(self, vocabulary: int) -> int:
+        """Return the number of trainable parameters: tied embeddings, no biases, gated (llama) or plain (t5) MLP.
+
+        T5 counts as in Raffel et al. (arXiv 1910.10683), with 32 relative-position buckets a head in each stack.
+        """
+        size, mlp, norms = self.hidden_size, self.feed_forward_size, self.hidden_size
+        if self.architecture == "llama":
+            layer = 4 * size * size + 3 * size * mlp + 2 * norms
+            return vocabulary * size + self.layers * layer + norms
+        encoder = 4 * size * size + 2 * size * mlp + 2 * norms
+        decoder = 8 * size * size + 2 * size * mlp + 3 * norms
+        return vocabulary * size + self.layers * (encoder + decoder) + 2 * norms + 2 * 32 * self.attention_heads
+
+
+class PretrainedModel(BaseModel):
+    """A model and its tokenizer by Hugging Face name or local folder; safetensors only, no code from the model's author."""
+
+    model_config = STRICT
+
+    kind: Literal["pretrained"]
+    name: Annotated[str, Field(min_length=1)]
+
+
+ModelSpec = Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind")]

@@ -1,0 +1,195 @@
+"""The search space: named axes over the fields of a study, and the points drawn from it. Pure.
+
+An axis is named by the field it sets: `explanation`, a recipe field (`learning_rate`), or a field of another section
+(`task.style`, `model.hidden_size`, `data.train_examples`). Grid axes are crossed; the other axes are drawn `samples` times,
+and draw i is the same at every grid point, so that explanation levels are compared on equal terms.
+"""
+
+import itertools
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
+
+from showhow.seeds import rng_for
+from showhow.study.recipe import STRICT, Positive
+
+Scalar = bool | int | float | str
+Bounds = tuple[float, float]
+
+
+class Grid(BaseModel):
+    """Each of the values in turn."""
+
+    model_config = STRICT
+    grid: Annotated[tuple[Scalar, ...], Field(min_length=1)]
+
+    @field_validator("grid")
+    @classmethod
+    def _no_repeats(cls, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        repeated = [value for index, value in enumerate(values) if value in values[:index]]
+        if repeated:
+            raise ValueError(f"the grid names {repeated[0]!r} twice")
+        return values
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        """Values to check against the field that the axis sets."""
+        return self.grid
+
+    def draw(self, fraction: float) -> Scalar:
+        """Map a number in [0, 1) to a value."""
+        return self.grid[int(fraction * len(self.grid))]
+
+
+class Uniform(BaseModel):
+    """A real number between two bounds, all equally likely."""
+
+    model_config = STRICT
+    uniform: Bounds
+
+    @field_validator("uniform")
+    @classmethod
+    def _ordered(cls, bounds: Bounds) -> Bounds:
+        return _ordered(bounds)
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        """Both bounds."""
+        return self.uniform
+
+    def draw(self, fraction: float) -> float:
+        """Map a number in [0, 1) to a value."""
+        low, high = self.uniform
+        return low + fraction * (high - low)
+
+
+class LogUniform(BaseModel):
+    """A real number between two bounds above 0, every order of magnitude equally likely."""
+
+    model_config = STRICT
+    log_uniform: Bounds
+
+    @field_validator("log_uniform")
+    @classmethod
+    def _positive(cls, bounds: Bounds) -> Bounds:
+        if bounds[0] <= 0:
+            raise ValueError(f"log_uniform needs bounds above 0, got {bounds[0]:g}")
+        return _ordered(bounds)
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        """Both bounds."""
+        return self.log_uniform
+
+    def draw(self, fraction: float) -> float:
+        """Map a number in [0, 1) to a value; four significant digits, so that tables and addresses stay readable."""
+        low, high = map(math.log, self.log_uniform)
+        return float(f"{math.exp(low + fraction * (high - low)):.4g}")
+
+
+class Integers(BaseModel):
+    """A whole number between two bounds, both included."""
+
+    model_config = STRICT
+    integers: tuple[int, int]
+
+    @field_validator("integers")
+    @classmethod
+    def _ordered(cls, bounds: tuple[int, int]) -> tuple[int, int]:
+        _ordered(bounds)
+        return bounds
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        """Both bounds."""
+        return self.integers
+
+    def draw(self, fraction: float) -> int:
+        """Map a number in [0, 1) to a value."""
+        low, high = self.integers
+        return low + int(fraction * (high - low + 1))
+
+
+AXIS_KINDS = ("grid", "uniform", "log_uniform", "integers")
+
+
+def _axis_kind(value: Any) -> str | None:
+    names = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, BaseModel) else ()
+    return next((name for name in names if name in AXIS_KINDS), None)
+
+
+Axis = Annotated[
+    Annotated[Grid, Tag("grid")]
+    | Annotated[Uniform, Tag("uniform")]
+    | Annotated[LogUniform, Tag("log_uniform")]
+    | Annotated[Integers, Tag("integers")],
+    Discriminator(
+        _axis_kind,
+        custom_error_type="axis_kind",
+        custom_error_message="an axis is one of { grid = [...] }, { uniform = [low, high] }, "
+        "{ log_uniform = [low, high] }, { integers = [low, high] }",
+    ),
+]
+
+
+class SearchSpace(BaseModel):
+    """The `[search]` section. samples: draws of the axes that are not grids. method: `random`, or `optuna` (TPE), which
+    chooses each next point of a level by how the earlier ones of that level did (grids are then choices)."""
+
+    model_config = STRICT
+
+    samples: Positive = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    method: Literal["random", "optuna"] = "random"
+    axes: dict[str, Axis]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_axes(cls, values: Any) -> Any:
+        """Gather the axes, however deeply dotted, under `axes`; what is not a setting must be an axis."""
+        if not isinstance(values, dict) or "axes" in values:
+            return values
+        settings = {key: value for key, value in values.items() if key in cls.model_fields}
+        rest = {key: value for key, value in values.items() if key not in cls.model_fields}
+        return {**settings, "axes": dict(_flatten(rest))}
+
+    def points(self) -> list[dict[str, Scalar]]:
+        """Return the points of a random or grid search, samples outermost, so that every level gets its first point early."""
+        grids = {name: axis.grid for name, axis in self.axes.items() if isinstance(axis, Grid)}
+        drawn = {name: axis for name, axis in self.axes.items() if not isinstance(axis, Grid)}
+        samples = self.samples if drawn else 1
+        points = []
+        for sample in range(samples):
+            fixed = {name: axis.draw(self._stratified(name, sample, samples)) for name, axis in drawn.items()}
+            points += [dict(zip(grids, cell, strict=True)) | fixed for cell in itertools.product(*grids.values())]
+        return points
+
+    def _stratified(self, name: str, sample: int, samples: int) -> float:
+        """Return a number in [0, 1) from the sample's own stratum: a Latin hypercube (McKay et al., 1979), so that few
+        samples still cover each range."""
+        strata = list(range(samples))
+        rng_for("strata", self.seed, name, samples).shuffle(strata)
+        return (strata[sample] + rng_for("draw", self.seed, name, samples, sample).random()) / samples
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1] or math.isinf(bounds[1] - bounds[0]):
+        raise ValueError(f"the bounds must be finite and rise, got [{bounds[0]:g}, {bounds[1]:g}]")
+    return bounds
+
+
+def _flatten(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for key, value in table.items():
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"search.{prefix}{key} is not an axis: write {{ grid = [...] }}, {{ uniform = [low, high] }}, "
+                "{ log_uniform = [low, high] } or { integers = [low, high] }"
+            )
+        if not value or any(not isinstance(inner, dict) for inner in value.values()):
+            # pydantic's strict mode takes a JSON list for a tuple, but not a Python list, which this is by now
+            found.append((prefix + key, {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}))
+        else:
+            found += _flatten(value, f"{prefix}{key}.")
+    return found

@@ -1,0 +1,147 @@
+"""What MLflow is told about each event: names, tags, params, notes, tables. Pure; `mlflow_runs.py` does the telling."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from showhow.fingerprint import Json
+from showhow.tracking.address import redact
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted
+
+# Limits of MLflow 3.17, mlflow/utils/validation.py.
+METRICS_PER_BATCH, PARAMS_PER_BATCH, BYTES_PER_BATCH = 1000, 100, 800_000
+LONGEST_PARAM, LONGEST_TAG, LONGEST_KEY = 6000, 8000, 250
+LONGEST_DATASET_NAME, LONGEST_DIGEST = 500, 36
+
+# How a run ends in MLflow's words. KILLED, for what ended before its budget, keeps `attributes.status = 'FINISHED'` the
+# filter for comparable runs. MLflow draws KILLED like FAILED, so our views show the tag `showhow.status` beside it.
+MLFLOW_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
+
+STUDY_ID, RUN = "showhow.study_id", "showhow.run"
+
+
+def run_name(event: RunStarted) -> str:
+    """Return the name people read: `long · trial-003 · seed 1`."""
+    return f"{event.level} · {event.trial} · seed {event.seed}"
+
+
+def study_tags(event: StudyStarted, study_id: str) -> dict[str, str]:
+    """Return the tags of the study's parent run."""
+    tags = {"showhow.study": event.study, STUDY_ID: study_id, "showhow.kind": "study", "showhow.status": "running"}
+    return _clean_tags({**tags, "mlflow.note.content": f"**Question.** {event.question}"})
+
+
+def run_tags(event: RunStarted, study: str, study_id: str) -> dict[str, str]:
+    """Return the tags of one run; `study` and `study_id` name the study it belongs to."""
+    tags = {"showhow.study": study, STUDY_ID: study_id, "showhow.kind": "run", RUN: event.run}
+    told = {"trial": event.trial, "seed": event.seed, "level": event.level, "attempt": event.attempt}
+    return _clean_tags({**tags, **{f"showhow.{key}": str(value) for key, value in told.items()}, "showhow.status": "running"})
+
+
+def end_tags(event: RunEnded) -> dict[str, str | None]:
+    """Return the tags of a run that ended; None removes a tag that an earlier attempt left."""
+    notes = {
+        "finished": None,
+        "stopped": f"Stopped early by **{event.stopped_by}**.",
+        "interrupted": "Interrupted: goes on when the study is resumed.",
+        "failed": f"**Failed.** {event.reason}",
+    }
+    tags = {"showhow.status": event.status, "showhow.stopped_by": event.stopped_by, "showhow.reason": event.reason}
+    tags["mlflow.note.content"] = notes[event.status]
+    present = _clean_tags({key: value for key, value in tags.items() if value is not None})
+    return {key: present.get(key) for key in tags}
+
+
+def study_end_tags(event: StudyEnded, question: str) -> dict[str, str]:
+    """Return the tags of the parent run of a study that ended."""
+    note = f"**Question.** {question}\n\n**Answer.** {event.conclusion}"
+    return _clean_tags(
+        {"showhow.status": event.status, "showhow.conclusion": event.conclusion, "mlflow.note.content": note}
+    )
+
+
+def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, str]:
+    """Return nested settings as MLflow params: `{"a": {"b": 1}}` is `{"a.b": "1"}`; lists become JSON."""
+    params: dict[str, str] = {}
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(inner, dict) and inner:
+            params.update(flatten(inner, f"{name}."))
+        else:
+            text = inner if isinstance(inner, str) and inner else json.dumps(inner, ensure_ascii=False)
+            params[re.sub(r"[^/\w.\- :]", "_", name)[:LONGEST_KEY]] = _shorten(redact(text), LONGEST_PARAM)
+    return params
+
+
+def in_batches(params: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Yield params in batches that fit one request."""
+    batch: dict[str, str] = {}
+    size = 0
+    for key, value in params.items():
+        added = len(json.dumps(key)) + len(json.dumps(value))
+        if batch and (len(batch) == PARAMS_PER_BATCH or size + added > BYTES_PER_BATCH):
+            yield batch
+            batch, size = {}, 0
+        batch[key] = value
+        size += added
+    if batch:
+        yield batch
+
+
+def dataset_fields(role: str, manifest: Mapping[str, Json]) -> dict[str, str]:
+    """Return name, digest, source and profile of a dataset from its manifest.
+
+    Read where present: fingerprint, name, task, level, path; every other number, text or flag goes into the profile.
+    """
+    told = [str(manifest[key]) for key in ("task", "level") if isinstance(manifest.get(key), str)]
+    name = str(manifest.get("name") or " · ".join([*told, role]))
+    facts = {key: value for key, value in manifest.items() if isinstance(value, str | int | float) and key != "path"}
+    return {
+        "name": name[:LONGEST_DATASET_NAME],
+        "digest": str(manifest.get("fingerprint", "unknown"))[:LONGEST_DIGEST],
+        "source": redact(json.dumps({"uri": manifest.get("path", "")})),
+        "profile": redact(json.dumps(facts, ensure_ascii=False)),
+    }
+
+
+def table_json(rows: list[dict[str, Json]]) -> str:
+    """Return rows as the JSON that MLflow's UI shows as a table (pandas' orient "split", as `log_table` writes it)."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    data = [[row.get(column) for column in columns] for row in rows]
+    return json.dumps({"columns": columns, "data": data}, ensure_ascii=False)
+
+
+def pack(events: list[Event]) -> list[list[Event]]:
+    """Return parcels to send in turn: each one event, or reports of one run that fit one request.
+
+    Reports of different runs may change places; a run's own events never do.
+    """
+    parcels: list[list[Event]] = []
+    open_parcels: dict[str, tuple[list[Event], int]] = {}
+    for event in events:
+        if not isinstance(event, Reported):
+            if isinstance(event, StudyStarted | StudyEnded):
+                open_parcels.clear()
+            else:
+                open_parcels.pop(event.run, None)
+            parcels.append([event])
+            continue
+        parcel, size = open_parcels.get(event.run, ([], METRICS_PER_BATCH))
+        if size + len(event.metrics) > METRICS_PER_BATCH:
+            parcel, size = [], 0
+            parcels.append(parcel)
+        parcel.append(event)
+        open_parcels[event.run] = (parcel, size + len(event.metrics))
+    return parcels
+
+
+def _clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: _shorten(redact(value), LONGEST_TAG) for key, value in tags.items()}
+
+
+def _shorten(text: str, longest: int) -> str:
+    """Cut `text` to `longest` characters, saying so at its end; the same text is always cut the same way."""
+    if len(text) <= longest:
+        return text
+    ending = f"... ({len(text):,} characters)"
+    return text[: longest - len(ending)] + ending

@@ -1,0 +1,103 @@
+"""Sends things from a background thread, in order, again and again until they arrive. Knows nothing of MLflow.
+
+The caller's path is one `put` on a queue. What is sent must bear being sent twice, since a failure in the middle of a
+sending leaves it unknown how much arrived.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+log = logging.getLogger("showhow")
+
+T = TypeVar("T")
+
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
+
+
+class NotNow(Exception):
+    """The receiver cannot be reached or is too busy: send the same thing again later."""
+
+
+class Never(Exception):
+    """The receiver will not take this thing whatever happens: go on with the next."""
+
+
+class Delivery(Generic[T]):
+    """Calls `send(parcel)` in one background thread; `pack` turns what has gathered into parcels (lists of items).
+
+    `linger_seconds` is how long items gather before a parcel is packed. `send` raises `NotNow` or `Never`; anything
+    else it raises is a fault in this program: it ends the thread with its traceback, and `close` counts the rest.
+    """
+
+    def __init__(
+        self, send: Callable[[list[T]], None], pack: Callable[[list[T]], list[list[T]]], linger_seconds: float
+    ) -> None:
+        self._send, self._pack, self._linger_seconds = send, pack, linger_seconds
+        self._queue: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self._parcels: deque[list[T]] = deque()
+        self._closing = threading.Event()
+        self._arrived = threading.Event()
+        self._give_up_at = float("inf")
+        self._refused = 0
+        self._thread = threading.Thread(target=self._work, name="showhow-delivery", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Take one item; returns at once."""
+        self._queue.put(item)
+        self._arrived.set()
+
+    def close(self, timeout_seconds: float) -> int:
+        """Send what is left and return how many items did not arrive, after at most about `timeout_seconds`."""
+        self._give_up_at = time.monotonic() + timeout_seconds
+        self._closing.set()
+        self._arrived.set()
+        self._thread.join(timeout_seconds)
+        return self._refused + sum(len(parcel) for parcel in self._parcels.copy()) + self._queue.qsize()
+
+    def _work(self) -> None:
+        while True:
+            self._arrived.wait()
+            self._closing.wait(self._linger_seconds)
+            self._arrived.clear()
+            gathered = []
+            while not self._queue.empty():
+                gathered.append(self._queue.get())
+            self._parcels.extend(self._pack(gathered))
+            while self._parcels and self._send_first():
+                pass
+            if self._closing.is_set() and (self._parcels or self._queue.empty()):
+                return
+
+    def _send_first(self) -> bool:
+        """Send the first parcel, however often it takes. Return False when the time to close ran out before."""
+        wait_seconds = FIRST_WAIT_SECONDS
+        while True:
+            try:
+                self._send(self._parcels[0])
+            except NotNow as error:
+                level = logging.WARNING if wait_seconds == FIRST_WAIT_SECONDS else logging.DEBUG
+                log.log(level, "tracking: cannot send now, keeping everything and trying again: %s", error)
+                if not self._pause(wait_seconds):
+                    return False
+                wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)
+                continue
+            except Never as error:
+                log.warning("tracking: left out, the server refuses it: %s", error)
+                self._refused += len(self._parcels[0])
+            self._parcels.popleft()
+            return True
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait, though no longer than closing allows; closing cuts a long wait short. Return False when time is up."""
+        if self._closing.is_set():
+            left_seconds = max(0.0, self._give_up_at - time.monotonic())
+            time.sleep(min(FIRST_WAIT_SECONDS, left_seconds))
+        else:
+            self._closing.wait(seconds)
+        return time.monotonic() < self._give_up_at

@@ -1,0 +1,103 @@
+"""The plain torch engine: forward, backward and optimizer step of one device."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from showhow.study.recipe import Recipe
+from showhow.training.batches import IGNORED, Batch
+
+
+class Engine(Protocol):
+    """What the training loop needs of an engine."""
+
+    model: torch.nn.Module
+
+    def step(self, micro_batches: list[Batch], learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do one optimizer step. Returns the mean loss per target token (nats) and the gradient norm before clipping, both
+        as tensors still on the device, so that nothing waits for it."""
+
+
+def learning_rate_at(recipe: Recipe, examples: int) -> float:
+    """Return the learning rate after so many examples: linear warm-up, then constant, linear to 0, or half a cosine to 0
+    (Loshchilov and Hutter, arXiv 1608.03983)."""
+    if examples < recipe.warmup_examples:
+        return recipe.learning_rate * (examples + recipe.batch_size) / (recipe.warmup_examples + recipe.batch_size)
+    progress = (examples - recipe.warmup_examples) / (recipe.max_examples - recipe.warmup_examples)
+    if recipe.schedule == "linear":
+        return recipe.learning_rate * (1 - progress)
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+    return recipe.learning_rate
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """True where bfloat16 matrix products run in hardware, so that autocast is faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = torch.backends.cpu.get_cpu_capability()
+    return flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
+
+
+class PlainEngine:
+    """One model on one device, AdamW in float32, autocast to bfloat16 where the recipe and the hardware agree.
+
+    Weight decay is taken from matrices only, not from norms and biases, as is usual."""
+
+    def __init__(self, model: torch.nn.Module, recipe: Recipe) -> None:
+        """Move the model to the GPU if there is one, else leave it on the CPU."""
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self._device)
+        self._recipe = recipe
+        matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+        others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+        self._parameters = matrices + others
+        self._optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=recipe.learning_rate,
+            betas=(recipe.beta_1, recipe.beta_2),
+            fused=True,
+        )
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the model's forward pass runs."""
+        wanted = self._recipe.precision
+        if wanted == "bfloat16" or (wanted == "auto" and computes_in_bfloat16(self._device)):
+            return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def step(self, micro_batches: list[Batch], learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do one optimizer step over micro-batches that together make a batch (see Engine.step)."""
+        targets = sum(int((batch["labels"] != IGNORED).sum()) for batch in micro_batches)
+        loss = torch.zeros((), device=self._device)
+        for batch in micro_batches:
+            moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
+            with self.autocast():
+                part = response_loss(self.model, moved) / targets
+            part.backward()
+            loss += part.detach()
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.gradient_clip)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return loss, norm
+
+
+def response_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the summed cross-entropy (nats) over the target tokens of a batch, computed in float32.
+
+    A causal model predicts token i from those before it, so its labels are shifted by one; a seq2seq model's are not, as the
+    model shifts its decoder input itself."""
+    labels = batch["labels"]
+    if model.config.is_encoder_decoder:
+        logits = model(**batch, use_cache=False).logits
+    else:
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        logits = model(**inputs, use_cache=False).logits[:, :-1]
+        labels = labels[:, 1:]
+    chosen = labels != IGNORED
+    return cross_entropy(logits[chosen].float(), labels[chosen], reduction="sum")

@@ -1,0 +1,70 @@
+"""Evaluation: the model writes replies to the questions of a split, and every answer and step is graded."""
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from showhow.fingerprint import Json
+from showhow.tasks.explain import Level
+from showhow.tasks.grading import Grade, grade
+from showhow.training.reply import greedy_replies
+from showhow.training.tokens import TokenFile
+
+# A reply may be a little longer than any right one, so that a rambling model shows.
+_EXTRA_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model did on one split. grades: for each question in the dataset's order. metrics: by the names of
+    metrics.SPLIT_METRICS; those that do not apply at a level are left out. samples: replies for people to read."""
+
+    grades: tuple[bool, ...]
+    metrics: dict[str, float]
+    samples: list[dict[str, Json]]
+
+
+def evaluate(
+    model: torch.nn.Module, tokenizer: Tokenizer, file: TokenFile, level: Level, examples: int, batch_size: int
+) -> Evaluation:
+    """Ask the first `examples` questions of a split and grade the replies, at most `batch_size` at a time."""
+    rows = range(min(examples, len(file)))
+    longest = int(file.target_lengths[: len(rows)].max()) + _EXTRA_TOKENS
+    written = greedy_replies(model, [file.prompt(row) for row in rows], file.special, longest, batch_size)
+    replies: list[str] = tokenizer.decode_batch(written, skip_special_tokens=True)
+    # Targets are read back through the tokenizer too, so that what it cannot spell is not held against the model.
+    targets: list[str] = tokenizer.decode_batch([file.target(row).tolist() for row in rows], skip_special_tokens=True)
+    grades = [grade(reply, target, level, file.layout) for reply, target in zip(replies, targets, strict=True)]
+    questions = file.texts("question", len(rows))
+    samples = [
+        _sample(*columns) for columns in zip(questions[:_SAMPLES], targets, replies, grades, strict=False)
+    ]
+    metrics = _metrics(grades) | {"tokens_per_reply": fmean(len(tokens) + 1 for tokens in written)}
+    return Evaluation(tuple(one.answer_right for one in grades), metrics, samples)
+
+
+_SAMPLES = 20
+
+
+def _metrics(grades: list[Grade]) -> dict[str, float]:
+    metrics = {"accuracy": fmean(one.answer_right for one in grades)}
+    steps = [one.steps_right for one in grades if one.steps_right is not None]
+    if steps:
+        metrics["steps_right"] = fmean(steps)
+        metrics["right_from_wrong_steps"] = fmean(bool(one.right_from_wrong_steps) for one in grades)
+    wrong = [one.first_wrong_step for one in grades if one.first_wrong_step]
+    if wrong:
+        metrics["first_wrong_step"] = fmean(wrong)
+    return metrics
+
+
+def _sample(question: str, target: str, reply: str, one: Grade) -> dict[str, Json]:
+    row: dict[str, Any] = {"question": question, "target": target, "reply": reply}
+    return row | {
+        "answer_right": one.answer_right,
+        "steps_right": one.steps_right,
+        "first_wrong_step": one.first_wrong_step,
+    }

@@ -1,0 +1,94 @@
+"""The one training loop. It knows nothing of Ray, of tracking, or of evaluation: it trains and says how far it has come."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from showhow.errors import TrialError
+from showhow.study.recipe import Recipe
+from showhow.training.batches import StepBatch
+from showhow.training.engine import Engine, learning_rate_at
+from showhow.training.model import parameter_count
+
+# The loss is read off the device only so often, so that a GPU is not made to wait at each step.
+_CHECK_EVERY_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training has come. Losses in nats per target token and norms are means since the last report; `tokens` counts
+    questions and targets without padding; `flops` is 6 x parameters x tokens (Kaplan et al., arXiv 2001.08361)."""
+
+    examples: int
+    tokens: int
+    flops: float
+    train_loss: float
+    gradient_norm: float
+    learning_rate: float
+    train_seconds: float
+    examples_per_second: float
+
+
+def train(
+    engine: Engine, recipe: Recipe, batches: Iterator[StepBatch], report_every_examples: int
+) -> Iterator[Progress]:
+    """Train until the recipe's max_examples, yielding after each `report_every_examples` and at the end.
+
+    The time between two yields, in which the caller may evaluate, is not counted. Raises TrialError when the loss is not a
+    number or has diverged."""
+    steps = recipe.max_examples // recipe.batch_size
+    weights = parameter_count(engine.model)
+    tokens, seconds, guard = 0, 0.0, _LossGuard(recipe.batch_size)
+    losses: list[torch.Tensor] = []
+    norms: list[torch.Tensor] = []
+    reported, started = 0, time.perf_counter()
+    engine.model.train()
+    for step in range(steps):
+        rate = learning_rate_at(recipe, step * recipe.batch_size)
+        batch = next(batches)
+        tokens += batch.tokens
+        loss, norm = engine.step(batch.micro_batches, rate)
+        losses.append(loss)
+        norms.append(norm)
+        examples = (step + 1) * recipe.batch_size
+        due = examples // report_every_examples > reported // report_every_examples or step + 1 == steps
+        if due or len(losses) % _CHECK_EVERY_STEPS == 0:
+            guard.check(losses, step + 1)
+        if due:
+            elapsed = time.perf_counter() - started
+            seconds += elapsed
+            mean_loss, mean_norm = (float(torch.stack(values).mean()) for values in (losses, norms))
+            speed = (examples - reported) / elapsed
+            yield Progress(examples, tokens, 6.0 * weights * tokens, mean_loss, mean_norm, rate, seconds, speed)
+            losses, norms, reported, started = [], [], examples, time.perf_counter()
+            engine.model.train()
+
+
+class _LossGuard:
+    """Ends a run whose loss is not a number, or is far above where it began."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._first: float | None = None
+
+    def check(self, losses: list[torch.Tensor], steps_done: int) -> None:
+        values = torch.stack(losses[-_CHECK_EVERY_STEPS:]).tolist()
+        for index, value in enumerate(values):
+            if not math.isfinite(value):
+                step = steps_done - len(values) + index + 1
+                raise TrialError(
+                    f"the training loss became {value} at step {step} ({step * self._batch_size:,} examples); "
+                    "a lower learning rate or a longer warm-up usually helps"
+                )
+        mean = sum(values) / len(values)
+        if self._first is None:
+            self._first = mean
+        elif mean > 2 * self._first + 1:
+            raise TrialError(
+                f"the training loss diverged: from {self._first:.3g} to {mean:.3g} by step {steps_done} "
+                f"({steps_done * self._batch_size:,} examples); a lower learning rate usually helps"
+            )
+

@@ -1,0 +1,88 @@
+"""Builds the model of a trial: from a configuration with random weights, or from pretrained safetensors."""
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from showhow.errors import TrialError
+from showhow.seeds import seed_for
+from showhow.study.recipe import ModelSpec, ScratchModel
+from showhow.training.tokens import SpecialTokens
+
+# Positions are relative or rotary in both architectures, so this bounds nothing; it is a number the configuration wants.
+_POSITIONS = 8192
+
+
+def build_model(spec: ModelSpec, special: SpecialTokens, seed: int) -> torch.nn.Module:
+    """Return the model of a run on the CPU in float32. The same seed gives the same random weights.
+
+    Raises TrialError when pretrained weights cannot be loaded."""
+    torch.manual_seed(seed_for("weights", seed))
+    if isinstance(spec, ScratchModel):
+        return _scratch_llama(spec, special) if spec.architecture == "llama" else _scratch_t5(spec, special)
+    return _pretrained(spec.name)
+
+
+def is_seq2seq(model: torch.nn.Module) -> bool:
+    """True for models with an encoder for the question and a decoder for the reply."""
+    config: Any = model.config
+    return bool(config.is_encoder_decoder)
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Number of trainable parameters; shared ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _scratch_llama(spec: ScratchModel, special: SpecialTokens) -> torch.nn.Module:
+    config = LlamaConfig(
+        vocab_size=special.vocabulary,
+        hidden_size=spec.hidden_size,
+        intermediate_size=spec.feed_forward_size,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.attention_heads,
+        max_position_embeddings=_POSITIONS,
+        initializer_range=spec.initializer_range,
+        rope_parameters={"rope_type": "default", "rope_theta": spec.rope_theta},
+        tie_word_embeddings=True,
+        pad_token_id=special.pad,
+        eos_token_id=special.end,
+        bos_token_id=special.start,
+    )
+    return LlamaForCausalLM(config)  # type: ignore[no-any-return]
+
+
+def _scratch_t5(spec: ScratchModel, special: SpecialTokens) -> torch.nn.Module:
+    config = T5Config(
+        vocab_size=special.vocabulary,
+        d_model=spec.hidden_size,
+        d_kv=spec.hidden_size // spec.attention_heads,
+        d_ff=spec.feed_forward_size,
+        num_layers=spec.layers,
+        num_heads=spec.attention_heads,
+        dropout_rate=0.0,
+        tie_word_embeddings=True,
+        pad_token_id=special.pad,
+        eos_token_id=special.end,
+        decoder_start_token_id=special.pad,
+    )
+    return T5ForConditionalGeneration(config)  # type: ignore[no-any-return]
+
+
+def _pretrained(name: str) -> torch.nn.Module:
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(name, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise TrialError(f'the model "{name}" cannot be loaded: {error}') from None
+    return model  # type: ignore[no-any-return]
