@@ -40,6 +40,11 @@ Block = dict[str, Any]
 BlockFunction = Callable[[Block], Block]
 
 
+def is_large(spec: DatasetSpec) -> bool:
+    """True for datasets that are worth spreading over a cluster."""
+    return spec.examples > _BLOCKS_WORTH_A_CLUSTER * BLOCK_EXAMPLES
+
+
 def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
     """Return the folder of the dataset, generating it unless it is there already. `home` must be reachable from every worker.
 
@@ -154,7 +159,7 @@ def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int, fold
 
 def _run(function: BlockFunction, blocks: Sequence[Block], on_cluster: bool) -> list[Block]:
     """Apply a function to each block, here or by Ray Data; the results stand in the order of the blocks."""
-    if not on_cluster or len(blocks) < _BLOCKS_WORTH_A_CLUSTER:
+    if not on_cluster:
         return [function(block) for block in blocks]
     import ray  # loads in seconds, and small datasets never need it
 

@@ -1,9 +1,10 @@
 """When a difference between two levels may be claimed, and how many seeds would settle an open one. Pure.
 
-Runs learn or they do not, so three seeds that agree say little about the fourth: their variance is no estimate. A claim of
-"better" therefore needs all of these: at least three seeds on both sides; an interval of the difference without 0; Welch's test
-over seeds, Holm-adjusted over all pairs, below 5%; and, where the levels differ in how many runs learned, an exact test on those
-counts. Levels of which the interval of the difference lies within the margin are the same. All else is unclear.
+Runs learn or they do not, so three seeds that agree say little about the fourth: their variance is no estimate. A
+claim of "better" therefore needs all of these: at least three seeds on both sides; an interval of the difference
+without 0; Welch's test over seeds, Holm-adjusted over all pairs, below 5%; and, where the levels differ in how many
+runs learned, an exact test on those counts. Levels of which the interval of the difference lies within the margin are
+the same. All else is unclear.
 """
 
 import math
@@ -21,6 +22,7 @@ ALPHA = 0.05
 FEWEST_SEEDS = 3
 MOST_SEEDS = 100
 POWER_QUANTILE = 0.8416  # normal quantile of 80% power
+ENDS_SHARE = 0.7  # of the error of a set of levels, spent on its first beside its last
 EXACT_RUNS = 100  # beyond so many runs the exact test gives way to its chi-squared limit
 
 Pair = tuple[str, str]
@@ -29,8 +31,8 @@ Pair = tuple[str, str]
 def variance_of_seeds(accuracies: Sequence[float], questions: int) -> float:
     """Return the variance between seeds, not below the noise of the questions.
 
-    The floor is p(1-p)/questions at p = (right + 1) / (questions + 2), Laplace's estimate, which is positive also where every
-    answer is right; so three seeds that agree by luck do not make a difference certain.
+    The floor is p(1-p)/questions at p = (right + 1) / (questions + 2), Laplace's estimate, which is positive also
+    where every answer is right; so three seeds that agree by luck do not make a difference certain.
     """
     share = (float(np.mean(accuracies)) * questions + 1) / (questions + 2)
     between = float(np.var(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
@@ -38,7 +40,7 @@ def variance_of_seeds(accuracies: Sequence[float], questions: int) -> float:
 
 
 def welch(difference: float, variances: tuple[float, float], seeds: tuple[int, int]) -> float | None:
-    """Return the two-sided p of Welch's t test (Biometrika 34 (1947) 28-35) from given variances; None below two seeds."""
+    """Return the two-sided p of Welch's t test (Biometrika 34 (1947) 28-35); None below two seeds."""
     if min(seeds) < 2:
         return None
     parts = [variance / count for variance, count in zip(variances, seeds, strict=True)]
@@ -47,7 +49,10 @@ def welch(difference: float, variances: tuple[float, float], seeds: tuple[int, i
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values adjusted for their number (Holm, Scandinavian Journal of Statistics 6 (1979) 65-70), in given order."""
+    """Return the p values, in given order, adjusted for their number.
+
+    Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
+    """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted = [1.0] * len(p_values)
     reached = 0.0
@@ -61,9 +66,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def learned_equally_often(counts: tuple[tuple[int, int], ...]) -> float:
     """Return the exact p that levels of which (learned, runs) are given share one probability of learning.
 
-    The statistic is Pearson's chi-squared; the unknown probability is the worst case over (0, 1). For two levels this is
-    Barnard's test (Biometrika 34 (1947) 123-138): 3 of 3 beside 0 of 3 has p = 1/32. The tables are not listed but counted by
-    (sum of learned, sum of learned^2 / runs), all that the statistic depends on.
+    The statistic is Pearson's chi-squared; the unknown probability is the worst case over (0, 1). For two levels this
+    is Barnard's test (Biometrika 34 (1947) 123-138): 3 of 3 beside 0 of 3 has p = 1/32. The tables are not listed but
+    counted by (sum of learned, sum of learned^2 / runs), all that the statistic depends on.
     """
     runs = sum(size for _, size in counts)
     learned = sum(count for count, _ in counts)
@@ -81,7 +86,7 @@ def learned_equally_often(counts: tuple[tuple[int, int], ...]) -> float:
     as_extreme = statistic >= statistic[learned, squares] - 1e-12
     ways = np.where(as_extreme, tables, 0.0).sum(axis=1)
     probability = np.linspace(0.005, 0.995, 199)[:, None]
-    chances = (ways * probability ** totals.T * (1 - probability) ** (runs - totals.T)).sum(axis=1)
+    chances = (ways * probability**totals.T * (1 - probability) ** (runs - totals.T)).sum(axis=1)
     return float(min(1.0, chances.max()))
 
 
@@ -100,22 +105,38 @@ def _count_tables(sizes: tuple[int, ...], scale: int) -> NDArray[np.float64]:
 
 
 def closed_learned(counts: Mapping[str, tuple[int, int]]) -> dict[Pair, float]:
-    """Return for each pair of levels the p of `learned_equally_often`, adjusted by closed testing.
+    """Return for each pair of levels, in given order, the exact p of their counts (learned, runs), adjusted for all
+    pairs.
 
-    A pair's p is the largest over all sets of levels that contain the pair, which keeps the chance of any false claim at the
-    test's own level whatever is true (Marcus, Peritz and Gabriel, Biometrika 63 (1976) 655-660). It spends less than Holm would
-    where many levels agree: 0, 3, 3 and 3 of 3 is enough for a claim; 0, 2, 3 and 3 of 3 is not.
+    Closed testing: a pair's p is the largest over all sets of levels that contain the pair, which keeps the chance of
+    any false claim at 5% whatever is true (Marcus, Peritz and Gabriel, Biometrika 63 (1976) 655-660). `counts` must
+    be in an order fixed beforehand, from the least to the most explained: a set of three or more is tested by its
+    first beside its last level, which may spend 70% of the error, and by all its levels together, which may spend
+    30%. So 0 of 3 beside 3 of 3 is a claim for the two ends of any study, and for a level in between where the rest
+    agrees; Holm's adjustment would allow it for no pair.
     """
     adjusted = dict.fromkeys(combinations(counts, 2), 0.0)
     for size in range(2, len(counts) + 1):
         for levels in combinations(counts, size):
-            p_value = learned_equally_often(tuple(sorted(counts[level] for level in levels)))
+            p_value = _one_share([counts[level] for level in levels])
             for pair in combinations(levels, 2):
                 adjusted[pair] = max(adjusted[pair], p_value)
     return adjusted
 
 
-def judge(difference: Estimate, p_adjusted: float | None, p_learned: float | None, seeds: int, margin: float) -> Verdict:
+def _one_share(counts: Sequence[tuple[int, int]]) -> float:
+    """Return the p that all the levels learn equally often: by the ends and by the whole, as `closed_learned`
+    says."""
+    ends = learned_equally_often((min(counts[0], counts[-1]), max(counts[0], counts[-1])))
+    if len(counts) == 2:
+        return ends
+    together = learned_equally_often(tuple(sorted(counts)))
+    return min(1.0, ends / ENDS_SHARE, together / (1 - ENDS_SHARE))
+
+
+def judge(
+    difference: Estimate, p_adjusted: float | None, p_learned: float | None, seeds: int, margin: float
+) -> Verdict:
     """Return what may be said of the first level beside the second. A difference within the margin is none."""
     low, high = difference.low, difference.high
     if seeds < FEWEST_SEEDS or low is None or high is None or p_adjusted is None:
@@ -131,7 +152,8 @@ def judge(difference: Estimate, p_adjusted: float | None, p_learned: float | Non
 def seeds_for_difference(difference: float, variances: tuple[float, float], pairs: int) -> int | None:
     """Return the fewest seeds per level that show `difference` four times in five, or None above 100.
 
-    The smallest n with |difference| / sqrt((v1 + v2) / n) >= t(1 - alpha/2, df) + z(0.8), alpha being 5% over the number of
+    The smallest n with |difference| / sqrt((v1 + v2) / n) >= t(1 - alpha/2, df) + z(0.8), alpha being 5% over the
+    number of
     pairs: the normal approximation to the power of the t test (Cohen, Statistical Power Analysis, 1988, chapter 12).
     """
     seeds = np.arange(FEWEST_SEEDS, MOST_SEEDS + 1)
@@ -145,8 +167,8 @@ def seeds_for_difference(difference: float, variances: tuple[float, float], pair
 def seeds_for_shares(first: float, second: float, pairs: int) -> int | None:
     """Return the fewest runs per level that show two different shares of runs that learned, or None above 100.
 
-    Cohen's h: n = 2 ((z(1 - alpha/2) + z(0.8)) / h)^2, h = 2 asin sqrt(p1) - 2 asin sqrt(p2) (as above, chapter 6); and no fewer
-    than n with 2^(1 - 2n) pairs < 5%, without which not even all beside none is a claim.
+    Cohen's h: n = 2 ((z(1 - alpha/2) + z(0.8)) / h)^2, h = 2 asin sqrt(p1) - 2 asin sqrt(p2) (as above, chapter 6);
+    and no fewer than n with 2^(1 - 2n) pairs < 5%, without which not even all beside none is a claim.
     """
     effect = abs(2 * math.asin(math.sqrt(first)) - 2 * math.asin(math.sqrt(second)))
     quantile = float(stats.norm.isf(ALPHA / pairs / 2)) + POWER_QUANTILE

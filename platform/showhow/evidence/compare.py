@@ -1,7 +1,7 @@
 """From the outcomes of a study's runs to its answer: a row per level, comparisons, a conclusion. Pure.
 
-It owns which trial speaks for a level and what is counted; intervals are in intervals.py, the rules of claiming in claims.py,
-the sentences in conclusion.py. The order of the outcomes changes nothing.
+It owns which trial speaks for a level and what is counted; intervals are in intervals.py, the rules of claiming in
+claims.py, the sentences in conclusion.py. The order of the outcomes changes nothing.
 """
 
 from collections import Counter
@@ -55,8 +55,8 @@ def compare(
 ) -> StudyResult:
     """Return the answer of a study. Levels that `level_order` does not name come last, by name.
 
-    Each level is shown by its best trial (see `best_trial`). Raises UserError where runs were graded on different numbers of
-    questions, and ValueError where one run has two outcomes.
+    Each level is shown by its best trial (see `best_trial`). Raises UserError where runs were graded on different
+    numbers of questions, and ValueError where one run has two outcomes.
     """
     _check(outcomes)
     known = [str(level) for level in level_order]
@@ -88,12 +88,12 @@ def compare(
 def best_trial(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
     """Return the runs of the trial that speaks for a level, by seed; empty where no trial may.
 
-    A trial is complete when all its runs have grades and no other trial that has them ran on more seeds. Of the complete trials
-    the one with the highest mean validation accuracy is taken; then the one that solved the task with more seeds, then after
-    fewer examples, then the first by name. Trials of which some seeds failed are looked at only where none is complete: to drop
-    what failed and keep what survived is a bias, so the row then says which seeds are missing. Trials of which a run was
-    stopped or interrupted never speak for a level. Choosing the best of several by three seeds is optimistic also on test
-    questions, since the seeds are the same.
+    A trial is complete when all its runs have grades and no other trial that has them ran on more seeds. Of the
+    complete trials the one with the highest mean validation accuracy is taken; then the one that solved the task with
+    more seeds, then after fewer examples, then the first by name. Trials of which some seeds failed are looked at
+    only where none is complete: to drop what failed and keep what survived is a bias, so the row then says which
+    seeds are missing. Trials of which a run was stopped or interrupted never speak for a level. Choosing the best of
+    several by three seeds is optimistic also on test questions, since the seeds are the same.
     """
     trials: dict[str, list[RunOutcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: (outcome.trial, outcome.seed)):
@@ -122,8 +122,8 @@ def _check(outcomes: Sequence[RunOutcome]) -> None:
     counts = sorted({len(outcome.grades) for outcome in outcomes if outcome.grades is not None})
     if len(counts) > 1 or counts == [0]:
         raise UserError(
-            f"The runs were graded on {' and '.join(map(str, counts))} test questions; all runs of a study must answer the "
-            "same ones, at least one. Run those again that were graded on another test set."
+            f"The runs were graded on {' and '.join(map(str, counts))} test questions; all runs of a study must answer "
+            "the same ones, at least one. Run those again that were graded on another test set."
         )
 
 
@@ -150,7 +150,7 @@ def _row(
     trial = chosen[0].trial
     failed = tuple(sorted(run.seed for run in outcomes if run.trial == trial and run.grades is None))
     shown = _measure(level, chosen, replicates[level], mark)
-    return LevelRow.model_validate({**row.model_dump(), **shown, "trial": trial, "failed_seeds": failed})
+    return row.model_copy(update={**shown, "trial": trial, "failed_seeds": failed})
 
 
 def _measure(level: str, runs: list[RunOutcome], replicates: Floats, mark: _Mark) -> dict[str, object]:
@@ -159,7 +159,7 @@ def _measure(level: str, runs: list[RunOutcome], replicates: Floats, mark: _Mark
     accuracy = estimate(fmean(accuracies), replicates)
     learned = sum(share >= mark.learned_at for share in accuracies)
     return {
-        "params": runs[0].params,
+        "params": dict(runs[0].params),
         "seeds": tuple(run.seed for run in runs),
         "questions": len(runs[0].grades or ()),
         "accuracy": accuracy,
@@ -198,13 +198,13 @@ def _compare_pairs(rows: list[LevelRow], replicates: dict[str, Floats]) -> tuple
     p_values = [_welch(first, second) for first, second in pairs]
     tested = iter(holm([p_value for p_value in p_values if p_value is not None]))
     adjusted = [None if p_value is None else next(tested) for p_value in p_values]
-    learned = closed_learned({row.level: (row.learned or 0, len(row.seeds)) for row in rows})
+    learned = _p_learned(rows)
     compared = []
     for (first, second), p_value, p_adjusted in zip(pairs, p_values, adjusted, strict=True):
         between = replicates[first.level] - replicates[second.level]
         difference = estimate(fmean(first.accuracies) - fmean(second.accuracies), between)
         seeds = min(len(first.seeds), len(second.seeds))
-        p_learned = None if _share(first) == _share(second) else learned[first.level, second.level]
+        p_learned = None if _share(first) == _share(second) else learned[frozenset((first.level, second.level))]
         verdict = judge(difference, p_adjusted, p_learned, seeds, MARGIN)
         needed = _seeds_needed(first, second, len(pairs)) if verdict == "unclear" else None
         compared.append(
@@ -223,6 +223,15 @@ def _compare_pairs(rows: list[LevelRow], replicates: dict[str, Floats]) -> tuple
     return tuple(compared)
 
 
+def _p_learned(rows: list[LevelRow]) -> dict[frozenset[str], float]:
+    """Return each pair's adjusted p, the levels ordered from least to most explained: a control explains nothing."""
+    bare = [row for row in rows if row.level == Level.NONE]
+    controls = [row for row in rows if row.is_control]
+    explained = [row for row in rows if not row.is_control and row.level != Level.NONE]
+    counts = {row.level: (row.learned or 0, len(row.seeds)) for row in (*bare, *controls, *explained)}
+    return {frozenset(pair): p_value for pair, p_value in closed_learned(counts).items()}
+
+
 def _share(row: LevelRow) -> float:
     return (row.learned or 0) / len(row.seeds)
 
@@ -237,7 +246,8 @@ def _welch(first: LevelRow, second: LevelRow) -> float | None:
 
 
 def _seeds_needed(first: LevelRow, second: LevelRow, pairs: int) -> int | None:
-    """Return the seeds per level that would show the observed difference; more than there were, since they did not."""
+    """Return the seeds per level that would show the observed difference; more than there were, since they did
+    not."""
     difference = fmean(first.accuracies) - fmean(second.accuracies)
     needed = [seeds_for_difference(difference, _variances(first, second), pairs)]
     if _share(first) != _share(second):

@@ -1,10 +1,10 @@
 """Intervals from a bootstrap over seeds and over questions: what varies between runs comes first. Pure.
 
-The design is crossed: all runs of a study answer the same test questions. One replicate draws one set of questions, with
-replacement, for all levels, and for each level one set of its seeds, with replacement; a level's accuracy is the mean over
-both (the crossed bootstrap: Owen, Annals of Applied Statistics 1 (2007), section 3). Intervals are percentiles (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). With few seeds they are too narrow, by about sqrt((n-1)/n) in
-width and more in coverage; so no claim rests on them alone (see claims.py).
+The design is crossed: all runs of a study answer the same test questions. One replicate draws one set of questions,
+with replacement, for all levels, and for each level one set of its seeds, with replacement; a level's accuracy is the
+mean over both (the crossed bootstrap: Owen, Annals of Applied Statistics 1 (2007), section 3). Intervals are
+percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). With few seeds they are too
+narrow, by about sqrt((n-1)/n) in width and more in coverage; so no claim rests on them alone (see claims.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,11 @@ Floats = NDArray[np.float64]
 
 
 def bootstrap_accuracies(grades: Mapping[str, NDArray[np.bool_]]) -> dict[str, Floats]:
-    """Return each level's bootstrapped mean accuracies, shape (REPLICATES,); replicates of two levels share questions.
+    """Return each level's bootstrapped mean accuracies, shape (REPLICATES,); replicates of two levels share
+    questions.
 
-    grades: per level, shape (seeds, questions), with the same questions for all. A level's replicates depend on its own grades
-    and on nothing else, so a further level does not change them.
+    grades: per level, shape (seeds, questions), with the same questions for all. A level's replicates depend on its
+    own grades and on nothing else, so a further level does not change them.
     """
     if not grades:
         return {}
@@ -58,12 +59,11 @@ def _replicate_runs(grades: NDArray[np.bool_]) -> Floats:
         size = min(rows, REPLICATES - start)
         counts = rng.multinomial(questions, np.full(questions, 1 / questions), size=size)
         parts.append(counts.astype(np.float32) @ right)
-    return np.vstack(parts).astype(np.float64) / questions
+    return np.divide(np.vstack(parts), questions, dtype=np.float64)
 
 
 def _resample_seeds(level: str, by_run: Floats) -> Floats:
     seeds = by_run.shape[1]
     rng = np.random.default_rng(seed_for("bootstrap", "seeds", level))
     drawn = rng.integers(0, seeds, size=(REPLICATES, seeds))
-    means: Floats = np.take_along_axis(by_run, drawn, axis=1).mean(axis=1)
-    return means
+    return np.asarray(np.take_along_axis(by_run, drawn, axis=1).mean(axis=1), dtype=np.float64)

@@ -26,13 +26,15 @@ class Estimate(_Frozen):
 
 
 class LevelRow(_Frozen):
-    """One level, shown by its best trial. Counts of runs are over all trials of the level; the rest is over the best trial.
+    """One level, shown by its best trial; the counts of runs are over all trials of the level.
 
     trial: None where no trial of the level is complete; then every figure of the trial is None or empty.
-    seeds, accuracies, examples, examples_until_solved: one entry per compared run, by seed; examples are those seen in all,
-    and None in the last means never.
-    failed_seeds: seeds of the best trial that failed and are missing from its figures (survivors only: read with care).
-    learned: runs of which the accuracy lies nearer to the solved mark than to guessing; solved: runs at or above the mark.
+    seeds, accuracies, examples, examples_until_solved: one entry per compared run, by seed; examples are those seen
+    in all, and None in the last means never.
+    failed_seeds: seeds of the best trial that failed and are missing from its figures (survivors only: read with
+    care).
+    learned: runs of which the accuracy lies nearer to the solved mark than to guessing; solved: runs at or above the
+    mark.
     seconds: wall time per run, mean. stopped: runs that a stop rule ended before they were comparable.
     at_chance: no run learned, and the interval reaches down to what guessing gives.
     """
@@ -65,9 +67,10 @@ class LevelRow(_Frozen):
 class Comparison(_Frozen):
     """Two levels' accuracies. `difference` is first minus second; `verdict` is about the first.
 
-    p_value: Welch over seeds; p_adjusted: Holm over all pairs. p_learned: the exact test on how many runs learned, closed
-    over all levels; None where both levels learned equally often. seeds: the fewer of the two. seeds_needed: seeds per level
-    that would show a difference as large as the one observed; None where that is more than 100 or no question.
+    p_value: Welch over seeds; p_adjusted: Holm over all pairs. p_learned: the exact test on how many runs learned,
+    closed over all levels; None where both levels learned equally often. seeds: the fewer of the two. seeds_needed:
+    seeds per level that would show a difference as large as the one observed; None where that is more than 100 or no
+    question.
     """
 
     first: str
@@ -102,10 +105,11 @@ class Recommendation(_Frozen):
 
 
 class StudyResult(_Frozen):
-    """All that a study found. chance: share right by uniform guessing; baseline: by always giving the commonest answer.
+    """All that a study found. chance: share right by uniform guessing; baseline: by always giving the commonest
+    answer.
 
-    margin: accuracies that differ by less are the same for practical purposes. examples_saved: share of the whole budget
-    that stopped runs did not use. conclusion: plain sentences. recommend: None where nothing is supported.
+    margin: accuracies that differ by less are the same for practical purposes. examples_saved: share of the whole
+    budget that stopped runs did not use. conclusion: plain sentences. recommend: None where nothing is supported.
     """
 
     chance: float
@@ -129,8 +133,16 @@ class StudyResult(_Frozen):
         """The rows that have a trial to compare."""
         return tuple(row for row in self.rows if row.accuracy is not None)
 
+    def row(self, level: str) -> LevelRow:
+        """Return a level's row. Raises KeyError for a level that the study does not have."""
+        for row in self.rows:
+            if row.level == level:
+                return row
+        raise KeyError(level)
+
     def between(self, first: str, second: str) -> Comparison:
-        """Return the comparison of two levels, whichever way round it is stored. Raises KeyError where there is none."""
+        """Return the comparison of two levels, whichever way round it is stored. Raises KeyError where there is
+        none."""
         for found in self.comparisons:
             if {found.first, found.second} == {first, second}:
                 return found

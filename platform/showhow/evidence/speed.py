@@ -1,8 +1,9 @@
 """Which of two equally good levels needs fewer examples until it has solved the task. Pure.
 
-A run that never solved it is censored at the examples it has seen. Two runs are ordered where the data order them: one solved
-the task before the other did, or before the other gave up. With one budget for all that makes "never" later than any run that
-solved it; with unequal ones it leaves open what is open (Gehan, Biometrika 52 (1965) 203-223).
+A run that never solved it is censored at the examples it has seen. Two runs are ordered where the data order them:
+one solved the task before the other did, or before the other gave up. With one budget for all that makes "never"
+later than any run that solved it; with unequal ones it leaves open what is open (Gehan, Biometrika 52 (1965)
+203-223).
 """
 
 import math
@@ -18,6 +19,7 @@ from showhow.evidence.claims import ALPHA, FEWEST_SEEDS, MOST_SEEDS, POWER_QUANT
 from showhow.evidence.result import Comparison, LevelRow, SpeedComparison, SpeedVerdict
 
 MOST_SPLITS = 20_000  # list every way to split the runs up to here (8 beside 8); the normal limit is good beyond
+
 
 @dataclass(frozen=True)
 class Times:
@@ -69,7 +71,7 @@ def _earlier(times: Times) -> NDArray[np.int64]:
     examples, solved = np.array(times.examples), np.array(times.solved)
     before = examples[:, None] < examples[None, :]
     gave_up_then = (examples[:, None] == examples[None, :]) & ~solved[None, :]
-    return (solved[:, None] & (before | gave_up_then)).astype(np.int64)
+    return np.asarray(solved[:, None] & (before | gave_up_then), dtype=np.int64)
 
 
 def seeds_for_order(earlier: float, pairs: int) -> int | None:

@@ -17,15 +17,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from showhow.tasks.base import Problem, Task, TextFormat
-from showhow.tasks.listops_expression import (
-    Bounds,
-    Expression,
-    applications,
-    drawn,
-    is_practical,
-    longest,
-    written,
-)
+from showhow.tasks.listops_drawing import SHORTEST, Bounds, count_expressions, drawn, is_possible
+from showhow.tasks.listops_expression import Expression, applications, written
 from showhow.tasks.listops_reading import EXAMPLE, read
 from showhow.tasks.listops_wording import Style, worded
 
@@ -42,9 +35,9 @@ class ListOps(Task):
     largest: Annotated[int, Field(ge=1, le=10_000)] = 9
     modulus: Annotated[int, Field(ge=2, le=10_000)] = 10
     min_length: Annotated[int, Field(ge=0)] = 20
-    max_length: Annotated[int, Field(ge=5, le=4_000)] = 50
-    max_depth: Annotated[int, Field(ge=2, le=100)] = 10
-    max_arguments: Annotated[int, Field(ge=2, le=100)] = 10
+    max_length: Annotated[int, Field(ge=5, le=2_000)] = 50
+    max_depth: Annotated[int, Field(ge=2, le=20)] = 10
+    max_arguments: Annotated[int, Field(ge=2, le=20)] = 10
     style: Style = "paper"
 
     example_question: ClassVar[str] = EXAMPLE
@@ -69,23 +62,18 @@ class ListOps(Task):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        """Refuse bounds within which there is no expression, or none that drawing would find."""
+        """Refuse bounds within which there is no expression."""
         got = f"min_length = {self.min_length} and max_length = {self.max_length}"
-        if max(self.min_length, 3) + 1 >= self.max_length:
+        if max(self.min_length + 1, SHORTEST) >= self.max_length:
             raise ValueError(
-                f"got {got}, and no length lies between: the shortest expression has length 4, and both bounds are "
-                "themselves left out; raise max_length"
+                f"got {got}, and no length lies between: the shortest expression has length {SHORTEST}, and both "
+                "bounds are themselves left out; raise max_length"
             )
-        within = f"with max_depth = {self.max_depth} and max_arguments = {self.max_arguments}"
-        if longest(self._bounds) <= self.min_length:
+        if not is_possible(self._bounds):
             raise ValueError(
-                f"got {got}, but {within} no expression is longer than {longest(self._bounds)}; "
-                "lower min_length, or raise max_depth or max_arguments"
-            )
-        if not is_practical(self._bounds):
-            raise ValueError(
-                f"got {got}, but {within} fewer than about 1 in 1,000 drawn expressions have such a length; "
-                "move min_length and max_length further apart, or lower both"
+                f"got {got}, but with max_depth = {self.max_depth} and max_arguments = {self.max_arguments} no "
+                "expression that could be drawn has such a length; lower min_length, move the two further apart, or "
+                "raise max_depth or max_arguments"
             )
         return self
 
@@ -122,6 +110,7 @@ class ListOps(Task):
         return self.max_arguments * max(self.largest, self.modulus - 1)
 
     @property
-    def distinct_questions(self) -> None:
-        """None: there are more than any dataset could hold."""
-        return None
+    def distinct_questions(self) -> int | None:
+        """How many expressions are within bounds; None above 10 ** 12, as with both presets."""
+        count = count_expressions(self._bounds, self.largest)
+        return int(count) if count <= 1e12 else None

@@ -1,21 +1,13 @@
-"""ListOps expressions: drawing, writing, working out. Reading is in `listops_reading.py`, wording in
-`listops_wording.py`.
+"""ListOps expressions: what they are, how they are written, how they are worked out.
 
 An expression is kept flat, in written order (an operator before its arguments), and every pass over it is a loop: no
-depth of nesting can exhaust the interpreter's stack. Its length, as in Long Range Arena's generator (google-research/
-long-range-arena, data/listops.py), is 2 per operator (it and its `]`) plus 1 per number; parentheses do not count.
+depth of nesting can exhaust the stack. Drawing is in `listops_drawing.py`, reading in `listops_reading.py`.
 """
 
-import random
-from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
-
-from showhow.seeds import rng_for
 
 OperatorName = Literal["MIN", "MAX", "MED", "SUM"]
 OPERATORS: tuple[OperatorName, ...] = get_args(OperatorName)
-OPERATOR_SHARE = 0.25  # of the nodes that may become an operator; the value in Long Range Arena
-TRIALS, TRIALS_KEPT = 20_000, 20  # bounds are practical where 1 in 1,000 grown expressions is kept
 
 
 class Operator(NamedTuple):
@@ -35,67 +27,6 @@ class Application(NamedTuple):
     numbers: list[int]
     total: int
     value: int
-
-
-class Bounds(NamedTuple):
-    """What is drawn: min_length < length < max_length, nodes at depth 1 (the root) to max_depth, 2..max_arguments."""
-
-    min_length: int
-    max_length: int
-    max_depth: int
-    max_arguments: int
-
-
-def longest(bounds: Bounds) -> int:
-    """Return the length of the longest expression that depth and arguments allow, counted up to max_length."""
-    length = 1
-    for _ in range(bounds.max_depth - 1):
-        length = min(2 + bounds.max_arguments * length, bounds.max_length)
-    return length
-
-
-@lru_cache(maxsize=256)
-def is_practical(bounds: Bounds) -> bool:
-    """Tell whether drawing finds lengths within the bounds often enough, by trying: a millisecond where it does."""
-    rng, kept = rng_for("listops", "is_practical"), 0
-    for _ in range(TRIALS):
-        kept += _grown(rng, bounds) is not None
-        if kept == TRIALS_KEPT:
-            return True
-    return False
-
-
-def drawn(rng: random.Random, bounds: Bounds, largest: int) -> Expression:
-    """Draw as Long Range Arena does, again until the length is within (practical) bounds; numbers are 0..largest."""
-    while (counts := _grown(rng, bounds)) is None:
-        pass
-    draw = rng.random
-    return [Operator(OPERATORS[int(draw() * 4)], n) if n else int(draw() * (largest + 1)) for n in counts]
-
-
-def _grown(rng: random.Random, bounds: Bounds) -> list[int] | None:
-    """Grow a tree; return the arguments per node (0: a number), or None when its length is out of bounds."""
-    min_length, max_length, max_depth, max_arguments = bounds
-    draw, choices = rng.random, max_arguments - 1
-    counts: list[int] = []
-    missing: list[int] = []  # arguments still to come, per unfinished operator
-    length = 1  # what the tree comes to if no further node becomes an operator
-    while missing or not counts:
-        if not missing or (len(missing) + 1 < max_depth and draw() <= OPERATOR_SHARE):
-            arguments = 2 + int(draw() * choices)
-            length += arguments + 1
-            if length >= max_length:
-                return None
-            counts.append(arguments)
-            missing.append(arguments)
-            continue
-        counts.append(0)
-        missing[-1] -= 1
-        while missing and not missing[-1]:
-            missing.pop()
-            if missing:
-                missing[-1] -= 1
-    return counts if length > min_length else None
 
 
 def written(expression: Expression) -> str:

@@ -111,6 +111,9 @@ def _add_value(kind: str, text: str, expression: Expression, unfinished: list[_O
 
 def _check_parentheses(question: str, tokens: list[Token], expression: Expression) -> None:
     """Compare with how the expression is written: the first token that differs is a parenthesis missing or too many."""
+    if tokens[0].kind != "(":
+        stray = next(token for token in tokens if token.kind in "()")
+        raise _fault(question, stray.position, "no parenthesis, since the question does not begin with one")
     right = [match[1] for match in TOKEN.finditer(written(expression))]
     for token, text in zip_longest(tokens, right):
         typed = token.kind if token else ""
@@ -122,7 +125,7 @@ def _check_parentheses(question: str, tokens: list[Token], expression: Expressio
 
 def _fault(question: str, position: int, expected: str, text: str = "") -> UserError:
     advice = f"Write an operator and its numbers in brackets, such as {EXAMPLE}"
-    if text.isdigit() and len(text) > MOST_DIGITS:
+    if expected in (ARGUMENT, ARGUMENT_OR_END) and text.isdigit() and len(text) > MOST_DIGITS:
         expected = f"a number of at most {MOST_DIGITS} digits"
     if expected == OPERATOR:
         advice = f"{advice}.{nearest(text.upper(), SPELLINGS)}"

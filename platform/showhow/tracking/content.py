@@ -1,6 +1,7 @@
 """What MLflow is told about each event: names, tags, params, notes, tables. Pure; `mlflow_runs.py` does the telling."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -28,23 +29,25 @@ def run_name(event: RunStarted) -> str:
 def study_tags(event: StudyStarted, study_id: str) -> dict[str, str]:
     """Return the tags of the study's parent run."""
     tags = {"showhow.study": event.study, STUDY_ID: study_id, "showhow.kind": "study", "showhow.status": "running"}
-    return _clean_tags({**tags, "mlflow.note.content": f"**Question.** {event.question}"})
+    return _clean_tags({**tags, "mlflow.note.content": f"Question: {event.question}"})
 
 
 def run_tags(event: RunStarted, study: str, study_id: str) -> dict[str, str]:
     """Return the tags of one run; `study` and `study_id` name the study it belongs to."""
     tags = {"showhow.study": study, STUDY_ID: study_id, "showhow.kind": "run", RUN: event.run}
     told = {"trial": event.trial, "seed": event.seed, "level": event.level, "attempt": event.attempt}
-    return _clean_tags({**tags, **{f"showhow.{key}": str(value) for key, value in told.items()}, "showhow.status": "running"})
+    return _clean_tags(
+        {**tags, **{f"showhow.{key}": str(value) for key, value in told.items()}, "showhow.status": "running"}
+    )
 
 
 def end_tags(event: RunEnded) -> dict[str, str | None]:
     """Return the tags of a run that ended; None removes a tag that an earlier attempt left."""
     notes = {
         "finished": None,
-        "stopped": f"Stopped early by **{event.stopped_by}**.",
+        "stopped": f"Stopped early by the rule {event.stopped_by}.",
         "interrupted": "Interrupted: goes on when the study is resumed.",
-        "failed": f"**Failed.** {event.reason}",
+        "failed": f"Failed: {event.reason}",
     }
     tags = {"showhow.status": event.status, "showhow.stopped_by": event.stopped_by, "showhow.reason": event.reason}
     tags["mlflow.note.content"] = notes[event.status]
@@ -54,7 +57,7 @@ def end_tags(event: RunEnded) -> dict[str, str | None]:
 
 def study_end_tags(event: StudyEnded, question: str) -> dict[str, str]:
     """Return the tags of the parent run of a study that ended."""
-    note = f"**Question.** {question}\n\n**Answer.** {event.conclusion}"
+    note = f"Question: {question}\n\nAnswer: {event.conclusion}"
     return _clean_tags(
         {"showhow.status": event.status, "showhow.conclusion": event.conclusion, "mlflow.note.content": note}
     )
@@ -107,7 +110,7 @@ def dataset_fields(role: str, manifest: Mapping[str, Json]) -> dict[str, str]:
 def table_json(rows: list[dict[str, Json]]) -> str:
     """Return rows as the JSON that MLflow's UI shows as a table (pandas' orient "split", as `log_table` writes it)."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    data = [[row.get(column) for column in columns] for row in rows]
+    data = [[_cell(row.get(column)) for column in columns] for row in rows]
     return json.dumps({"columns": columns, "data": data}, ensure_ascii=False)
 
 
@@ -133,6 +136,10 @@ def pack(events: list[Event]) -> list[list[Event]]:
         parcel.append(event)
         open_parcels[event.run] = (parcel, size + len(event.metrics))
     return parcels
+
+
+def _cell(value: Json) -> Json:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _clean_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -19,19 +19,20 @@ T = TypeVar("T")
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 
 
-class NotNow(Exception):
+class UnreachableError(Exception):
     """The receiver cannot be reached or is too busy: send the same thing again later."""
 
 
-class Never(Exception):
+class RefusedError(Exception):
     """The receiver will not take this thing whatever happens: go on with the next."""
 
 
 class Delivery(Generic[T]):
     """Calls `send(parcel)` in one background thread; `pack` turns what has gathered into parcels (lists of items).
 
-    `linger_seconds` is how long items gather before a parcel is packed. `send` raises `NotNow` or `Never`; anything
-    else it raises is a fault in this program: it ends the thread with its traceback, and `close` counts the rest.
+    `linger_seconds` is how long items gather before they are packed. `send` raises `UnreachableError` or
+    `RefusedError`; anything else it raises is a fault in this program: it ends the thread with its traceback, and
+    `close` counts the rest.
     """
 
     def __init__(
@@ -80,14 +81,14 @@ class Delivery(Generic[T]):
         while True:
             try:
                 self._send(self._parcels[0])
-            except NotNow as error:
+            except UnreachableError as error:
                 level = logging.WARNING if wait_seconds == FIRST_WAIT_SECONDS else logging.DEBUG
                 log.log(level, "tracking: cannot send now, keeping everything and trying again: %s", error)
                 if not self._pause(wait_seconds):
                     return False
                 wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)
                 continue
-            except Never as error:
+            except RefusedError as error:
                 log.warning("tracking: left out, the server refuses it: %s", error)
                 self._refused += len(self._parcels[0])
             self._parcels.popleft()

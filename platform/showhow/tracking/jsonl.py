@@ -24,7 +24,7 @@ from typing import IO, Literal, cast, get_args, get_origin, get_type_hints
 
 from showhow.errors import UserError, nearest
 from showhow.fingerprint import Json
-from showhow.tracking.tracker import Event, Reported, RepliesSampled
+from showhow.tracking.tracker import Event, RepliesSampled, Reported
 
 log = logging.getLogger("showhow")
 

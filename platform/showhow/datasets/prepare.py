@@ -1,0 +1,120 @@
+"""Makes ready what the trials of a study read: every distinct dataset, generated once and tokenised once per tokenizer.
+
+Small datasets are made side by side, each whole in one Ray task; large ones are spread over the cluster by Ray Data, one
+after another. Both take the same functions, so the bytes are the same.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from showhow.datasets.generate import generate, is_large
+from showhow.datasets.manifest import Manifest
+from showhow.datasets.tokenise import StudyTokenizer, tokenise, tokenizer_for
+from showhow.errors import UserError
+from showhow.fingerprint import Json
+from showhow.study.dataset_spec import DatasetSpec
+from showhow.study.study import Trial
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one trial reads: tokenised shards and manifests by split, and the tokenizer."""
+
+    shards: dict[str, str]
+    tokenizer: str
+    manifests: dict[str, dict[str, Json]]
+
+
+class Preparation:
+    """The datasets of a study, made when a trial first needs them and shared by all that need the same."""
+
+    def __init__(self, home: Path, say: Callable[[str], None]) -> None:
+        """`home`: the folder of all studies, reachable from every process of the cluster. `say` takes lines about progress."""
+        self._home, self._say = home, say
+        self._ready: dict[tuple[str, str, int], str] = {}
+        self._tokenizers: dict[str, StudyTokenizer] = {}
+        self._manifests: dict[str, Manifest] = {}
+
+    def prepare(self, trials: Iterable[Trial]) -> None:
+        """Make everything that these trials read. Raises UserError when a dataset cannot be made or is corrupt."""
+        wanted = {self._key(trial, split): (trial, split) for trial in trials for split in trial.splits}
+        missing = {key: trial for key, trial in wanted.items() if key not in self._ready}
+        small = [key for key, (trial, split) in missing.items() if not is_large(trial.dataset(split))]
+        for key, (trial, split) in missing.items():
+            if key not in small:
+                self._say(f"generating {trial.dataset(split).examples:,} {split} examples at level {trial.level}")
+                self._ready[key] = _prepare_one(*self._arguments(trial, split), on_cluster=True)
+        if small:
+            self._say(f"preparing {len(small)} small datasets")
+        task = ray.remote(max_retries=2)(_prepare_one)
+        tasks = {key: task.remote(*self._arguments(*missing[key]), on_cluster=False) for key in small}
+        for key, pending in tasks.items():
+            self._ready[key] = _result_of(pending)
+
+    def of(self, trial: Trial) -> Prepared:
+        """Return what a trial reads."""
+        self.prepare([trial])
+        shards = {split: self._ready[self._key(trial, split)] for split in trial.splits}
+        words = self._tokenizer(trial)
+        manifests = {split: self._summary(trial.dataset(split)) for split in trial.splits}
+        return Prepared(shards, str(self._tokenizer_path(words)), manifests)
+
+    def manifest(self, spec: DatasetSpec) -> Manifest:
+        """Return the manifest of a prepared dataset."""
+        found = self._manifests.get(spec.fingerprint) or Manifest.read(self._datasets / spec.fingerprint)
+        if found is None:
+            raise UserError(f"{self._datasets / spec.fingerprint} was removed while the study ran; run it again")
+        self._manifests[spec.fingerprint] = found
+        return found
+
+    def _summary(self, spec: DatasetSpec) -> dict[str, Json]:
+        """Return what the tracker shows of a dataset; the rest stands in its manifest, to which `path` leads."""
+        facts = self.manifest(spec).model_dump(mode="json", exclude={"spec", "shards"})
+        return facts | {"task": spec.task.kind, "level": spec.level.value, "path": str(self._datasets / spec.fingerprint)}
+
+    @property
+    def _datasets(self) -> Path:
+        return self._home / "datasets"
+
+    def _key(self, trial: Trial, split: str) -> tuple[str, str, int]:
+        return trial.dataset(split).fingerprint, self._tokenizer(trial).fingerprint, trial.data.max_tokens
+
+    def _arguments(self, trial: Trial, split: str) -> tuple[str, str, str, int, float]:
+        data = trial.data
+        path = self._tokenizer_path(self._tokenizer(trial))
+        spec = trial.dataset(split).model_dump_json()
+        return spec, str(self._datasets), str(path), data.max_tokens, data.max_dropped_share
+
+    def _tokenizer(self, trial: Trial) -> StudyTokenizer:
+        # Levels share one tokenizer, so that they differ in nothing but the explanation.
+        tasks = sorted({trial.dataset(split).task for split in trial.splits}, key=lambda task: task.model_dump_json())
+        key = trial.model.model_dump_json(include={"kind", "name"}) + "".join(task.model_dump_json() for task in tasks)
+        if key not in self._tokenizers:
+            words = tokenizer_for(trial.model, list(tasks))
+            words.save(self._tokenizer_path(words))
+            self._tokenizers[key] = words
+        return self._tokenizers[key]
+
+    def _tokenizer_path(self, words: StudyTokenizer) -> Path:
+        return self._home / "tokenizers" / words.fingerprint / "tokenizer.json"
+
+
+def _prepare_one(
+    spec_json: str, datasets: str, tokenizer: str, max_tokens: int, max_dropped_share: float, on_cluster: bool
+) -> str:
+    spec = DatasetSpec.model_validate_json(spec_json)
+    folder = generate(spec, Path(datasets), on_cluster)
+    return str(tokenise(folder, StudyTokenizer.read(Path(tokenizer)), max_tokens, max_dropped_share))
+
+
+def _result_of(pending: "ray.ObjectRef[str]") -> str:
+    try:
+        path: str = ray.get(pending)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+    return path

@@ -1,0 +1,79 @@
+"""Reads the comparison's input out of a study's events. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from showhow.evidence.outcome import RunOutcome
+from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyStarted
+
+_ACCURACY = on_split(VALIDATION, "accuracy")
+
+
+@dataclass
+class _Told:
+    """What the events have told of a run so far: reports by examples seen, those of the latest attempt."""
+
+    start: RunStarted
+    reports: dict[int, dict[str, float]] = field(default_factory=dict)
+    end: RunEnded | None = None
+
+
+def read_outcomes(events: Iterable[Event]) -> list[RunOutcome]:
+    """Return the outcome of each run, in the order in which the runs first started."""
+    told: dict[str, _Told] = {}
+    for event in events:
+        match event:
+            case RunStarted():
+                told[event.run] = _Told(event)
+            case Reported() if event.run in told:
+                told[event.run].reports[event.examples] = event.metrics
+            case RunEnded() if event.run in told:
+                told[event.run].end = event
+    return [_outcome(run) for run in told.values()]
+
+
+def guessing(events: Iterable[Event]) -> tuple[float, float]:
+    """Return the chance level of the test split, and the share right by always giving its commonest answer."""
+    for event in events:
+        if isinstance(event, RunStarted) and TEST in event.datasets:
+            manifest: dict[str, Any] = event.datasets[TEST]
+            return float(manifest["chance"]), float(manifest["majority_share"])
+    return 0.0, 0.0
+
+
+def last_start(events: Iterable[Event]) -> StudyStarted | None:
+    """Return the latest start of the study."""
+    return next((event for event in reversed(list(events)) if isinstance(event, StudyStarted)), None)
+
+
+def _outcome(run: _Told) -> RunOutcome:
+    reports = [run.reports[examples] for examples in sorted(run.reports)]
+    last = reports[-1] if reports else {}
+    params = run.start.params
+    told: dict[str, Any] = dict(run.end.outcome) if run.end else {}
+    solved_at = last.get("examples_until_solved")
+    return RunOutcome(
+        level=run.start.level,
+        trial=run.start.trial,
+        seed=run.start.seed,
+        params=params,
+        status=run.end.status if run.end else "interrupted",
+        stopped_by=run.end.stopped_by if run.end else None,
+        selection=last.get(_ACCURACY),
+        grades=tuple(mark == "1" for mark in told["grades"]) if "grades" in told else None,
+        steps_right=last.get(on_split(TEST, "steps_right")),
+        tokens_per_reply=last.get(on_split(TEST, "tokens_per_reply")),
+        examples=int(last.get("examples", 0)),
+        budget_examples=int(str(params["max_examples"])),
+        examples_until_solved=None if solved_at is None else int(solved_at),
+        seconds=last.get("train_seconds", 0.0) + last.get("eval_seconds", 0.0),
+        curve=tuple((int(report["examples"]), report[_ACCURACY]) for report in reports if _ACCURACY in report),
+        splits={
+            name.removesuffix("/accuracy"): value
+            for name, value in last.items()
+            if name.endswith("/accuracy") and name not in (_ACCURACY, on_split(TEST, "accuracy"))
+        },
+        reason=run.end.reason if run.end else None,
+    )

@@ -1,0 +1,161 @@
+"""The picture of a result: validation accuracy against examples, a colour per level. One PNG, and no global state.
+
+Runs are all or nothing, so a level's mean climbs in stairs as its seeds learn one after the other; the thin lines show
+which. A run that ends because it has solved the task counts with its last accuracy from there on.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from showhow.evidence.outcome import RunOutcome
+from showhow.evidence.result import LevelRow, StudyResult
+from showhow.evidence.wording import share
+
+SIZE_INCHES = (7.2, 4.3)
+DOTS_PER_INCH = 200
+TITLE_LETTERS = 74
+INK, FAINT = "#222222", "#8a8a8a"
+
+# From light to dark with the length of the explanation, and apart in hue: told apart in grey print and by colour-blind
+# readers.
+COLOURS = {"none": "#e69f00", "short": "#35a58c", "medium": "#2f6fc4", "long": "#4a1486"}
+CONTROL_COLOURS = {"shuffled": "#7d7d7d", "filler": "#a8a8a8"}
+OTHER_COLOURS = ("#c2477f", "#8c5a2b", "#5d7a1f")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Style:
+    colour: str
+    dashes: tuple[float, ...]
+
+
+def accuracy_picture(outcomes: Sequence[RunOutcome], result: StudyResult, path: Path, question: str) -> Path:
+    """Write the learning curves of each level's best trial to `path` as a PNG of 1440 x 860 dots; return `path`."""
+    figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    right = 1.0
+    for row, style in zip(result.compared, _styles(result.compared), strict=True):
+        runs = [run for run in outcomes if (run.level, run.trial) == (row.level, row.trial) and run.curve]
+        if runs:
+            in_order = sorted(runs, key=lambda run: run.seed)
+            right = max(right, _draw_level(axes, row, in_order, style))
+    _dress(axes, right)
+    _draw_guessing(axes, result)
+    if axes.get_legend_handles_labels()[0]:
+        _draw_legend(figure, levels=len(axes.get_legend_handles_labels()[0]))
+    else:
+        axes.text(0.5, 0.5, "no run to show yet", transform=axes.transAxes, ha="center", color=FAINT)
+    axes.set_title(textwrap.fill(question, TITLE_LETTERS), fontsize=11, loc="left", color=INK, pad=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png")
+    return path
+
+
+def _styles(rows: Sequence[LevelRow]) -> list[_Style]:
+    """Return each level's style: fixed for a level with a colour of its own, grey and dashed for a control."""
+    styles, others = [], 0
+    for row in rows:
+        if row.is_control:
+            styles.append(
+                _Style(CONTROL_COLOURS.get(row.level, FAINT), (5, 2) if row.level == "shuffled" else (1.5, 1.5))
+            )
+        elif row.level in COLOURS:
+            styles.append(_Style(COLOURS[row.level], ()))
+        else:
+            styles.append(_Style(OTHER_COLOURS[others % len(OTHER_COLOURS)], (7, 2, 1.5, 2)))
+            others += 1
+    return styles
+
+
+def _draw_level(axes: Axes, row: LevelRow, runs: Sequence[RunOutcome], style: _Style) -> float:
+    """Draw a thin line per seed, a dot where one solved the task, a cross where one failed, and the thick mean."""
+    counted = [run for run in runs if run.seed in row.seeds]
+    for run in runs:
+        seen, accuracy = np.array(run.curve, dtype=np.float64).T
+        axes.plot(seen, accuracy, color=style.colour, alpha=0.45, linewidth=0.9, solid_joinstyle="round", zorder=3)
+        if run.examples_until_solved is not None:
+            axes.plot(
+                seen[-1], accuracy[-1], "o", color=style.colour, markersize=5.5, markeredgecolor="white", zorder=6
+            )
+        elif run.status == "failed":
+            axes.plot(seen[-1], accuracy[-1], "x", color=style.colour, markersize=5, zorder=6)
+    if counted:
+        label = f"{row.level}{' (control)' if row.is_control else ''}: {row.solved} of {len(runs)} solved"
+        seen, mean = mean_curve([run.curve for run in counted])
+        (line,) = axes.plot(seen, mean, color=style.colour, linewidth=2.6, alpha=0.95, label=label, zorder=5)
+        if style.dashes:
+            line.set_dashes(style.dashes)
+    return max(run.curve[-1][0] for run in runs)
+
+
+def mean_curve(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[Floats, Floats]:
+    """Return (examples, mean accuracy) over runs, at all their points; a run keeps its last accuracy after its end.
+
+    Between a run's points its accuracy is interpolated. The mean starts where the last of the runs has its first point.
+    """
+    points = [np.array(curve, dtype=np.float64).T for curve in curves]
+    grid = np.unique(np.concatenate([seen for seen, _ in points]))
+    grid = grid[grid >= max(seen[0] for seen, _ in points)]
+    return grid, np.mean([np.interp(grid, seen, accuracy) for seen, accuracy in points], axis=0)
+
+
+def _draw_guessing(axes: Axes, result: StudyResult) -> None:
+    """Draw what guessing gives as dotted lines, labelled right of the axes, in one label where the lines are close."""
+    marks = [(result.chance, f"chance {share(result.chance)}")]
+    if round(result.baseline, 2) != round(result.chance, 2):
+        marks.append((result.baseline, f"commonest\nanswer {share(result.baseline)}"))
+    for height, _ in marks:
+        axes.axhline(height, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), zorder=2)
+    heights = [height for height, _ in marks]
+    if max(heights) - min(heights) < 0.12:
+        marks = [(max(heights), "\n".join(text for _, text in reversed(marks)))]
+    for height, text in marks:
+        axes.annotate(
+            text,
+            (1.0, height),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
+
+
+def _draw_legend(figure: Figure, levels: int) -> None:
+    """Draw the legend below the axes, where it hides no data."""
+    figure.legend(
+        loc="outside lower center",
+        ncols=4 if levels <= 4 else 3,
+        frameon=False,
+        fontsize=8.5,
+        handlelength=2.2,
+        columnspacing=1.4,
+        title="thick: mean over seeds · thin: one seed · dot: solved, the run ends",
+        title_fontsize=8.5,
+    )
+
+
+def _dress(axes: Axes, right: float) -> None:
+    axes.set_xlim(0, right * 1.02)
+    axes.set_ylim(0, 1.04)
+    axes.set_xlabel("training examples", color=INK)
+    axes.set_ylabel("validation accuracy", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda examples, _: f"{examples:,.0f}"))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,107 @@
+"""Supervised fine-tuning on explained examples: train, evaluate every so often, grade all splits at the end.
+
+One run, in one process. It knows neither Ray nor MLflow: it is handed tokenised shards and a `report` function.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from showhow.fingerprint import Json
+from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.study.dataset_spec import TRAIN
+from showhow.study.study import Trial
+from showhow.training.batches import training_batches
+from showhow.training.engine import PlainEngine
+from showhow.training.evaluate import Evaluation, evaluate
+from showhow.training.loop import Progress, train
+from showhow.training.model import build_model, is_seq2seq
+from showhow.training.tokens import TokenFile
+
+Report = Callable[[dict[str, float]], None]
+
+# The goal must be reached twice in a row, so that one lucky evaluation does not end a run.
+_GOAL_EVALUATIONS = 2
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The tokenised datasets of a run, by split (train, validation, test and further ones), and its tokenizer."""
+
+    files: dict[str, Path]
+    tokenizer: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: whether by reaching its goal, the grade of each test question in the dataset's order, and sample
+    replies by split."""
+
+    reached_goal: bool
+    grades: tuple[bool, ...]
+    samples: dict[str, list[dict[str, Json]]]
+
+
+def fine_tune(trial: Trial, seed: int, shards: Shards, goal_accuracy: float | None, report: Report) -> Outcome:
+    """Train and evaluate one run, reporting metrics (names as in metrics.py) after each evaluation and at the end.
+
+    Raises TrialError when training cannot go on."""
+    run = _Run(trial, shards)
+    model = build_model(trial.model, run.files[TRAIN].special, seed)
+    engine = PlainEngine(model, trial.recipe)
+    batches = training_batches(run.files[TRAIN], trial.recipe, seed, is_seq2seq(model))
+    in_a_row, solved_at, reached = 0, None, False
+    for progress in train(engine, trial.recipe, batches, trial.evaluate_every):
+        validation = run.evaluate(engine, VALIDATION, trial.validation_examples)
+        accuracy = validation.metrics["accuracy"]
+        if solved_at is None and accuracy >= trial.evaluation.solved_accuracy:
+            solved_at = progress.examples
+        in_a_row = in_a_row + 1 if goal_accuracy is not None and accuracy >= goal_accuracy else 0
+        reached = in_a_row >= _GOAL_EVALUATIONS
+        metrics = _metrics(progress, {VALIDATION: validation}, run.eval_seconds, solved_at)
+        if reached or progress.examples + trial.recipe.batch_size > trial.recipe.max_examples:
+            break
+        report(metrics)
+    finals = {split: run.evaluate(engine, split, trial.data.eval_examples) for split in run.final_splits}
+    report(metrics | _metrics(progress, finals, run.eval_seconds, solved_at))
+    samples = {split: final.samples for split, final in finals.items()}
+    return Outcome(reached, finals[TEST].grades, samples)
+
+
+class _Run:
+    """The open files of a run, and the time its evaluations took."""
+
+    def __init__(self, trial: Trial, shards: Shards) -> None:
+        self._trial = trial
+        self.files = {split: TokenFile(path) for split, path in shards.files.items()}
+        self.final_splits = [split for split in trial.splits if split not in (TRAIN, VALIDATION)]
+        self._tokenizer = Tokenizer.from_file(str(shards.tokenizer))
+        self.eval_seconds = 0.0
+
+    def evaluate(self, engine: PlainEngine, split: str, examples: int) -> Evaluation:
+        started = time.perf_counter()
+        with engine.autocast():
+            found = evaluate(
+                engine.model,
+                self._tokenizer,
+                self.files[split],
+                self._trial.level,
+                examples,
+                self._trial.evaluation.batch_size,
+            )
+        self.eval_seconds += time.perf_counter() - started
+        return found
+
+
+def _metrics(
+    progress: Progress, evaluations: dict[str, Evaluation], eval_seconds: float, solved_at: int | None
+) -> dict[str, float]:
+    metrics = {name: float(value) for name, value in asdict(progress).items()} | {"eval_seconds": eval_seconds}
+    if solved_at is not None:
+        metrics["examples_until_solved"] = float(solved_at)
+    for split, evaluation in evaluations.items():
+        metrics |= {on_split(split, name): value for name, value in evaluation.metrics.items()}
+    return metrics

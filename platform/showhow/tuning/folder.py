@@ -1,0 +1,93 @@
+"""The folder of a study: what lies where, and whether a study of this name may run or go on there."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from showhow.errors import UserError, nearest
+from showhow.fingerprint import Json
+from showhow.study.study import Study
+
+_SKIPPED = ("name", "question", "resources")  # they change no result, so they may change when a study goes on
+
+
+def home_folder() -> Path:
+    """Return the folder of all studies: SHOWHOW_HOME, or `showhow-runs` here."""
+    return Path(os.environ.get("SHOWHOW_HOME") or "showhow-runs").resolve()
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """One study's folder within the home."""
+
+    home: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.home / self.name
+
+    @property
+    def journal(self) -> Path:
+        """All events, one JSON object a line: the truth that everything else is read from."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """The comparison as JSON."""
+        return self.path / "results.json"
+
+    @property
+    def picture(self) -> Path:
+        """Accuracy against examples."""
+        return self.path / "accuracy.png"
+
+    @property
+    def tune(self) -> Path:
+        """Ray Tune's own files."""
+        return self.path / "tune"
+
+    @property
+    def definition(self) -> Path:
+        """The study with its defaults filled in."""
+        return self.path / "study.json"
+
+    def claim(self, study: Study) -> None:
+        """Take the folder for a study, or go on with the same study in it. Raises UserError when another study has it."""
+        if self.definition.exists():
+            changed = _differences(json.loads(self.definition.read_text(encoding="utf-8")), study.definition())
+            if changed:
+                raise UserError(
+                    f'the name "{self.name}" is in use by a study with other content ({self.path}): {"; ".join(changed[:4])}. '
+                    "Give this one another name with --name, or delete that folder"
+                )
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            partial = self.definition.with_suffix(".partial")
+            partial.write_text(json.dumps(study.definition(), indent=2) + "\n", encoding="utf-8")
+            partial.replace(self.definition)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written ({error.strerror}). Results go to the folder showhow-runs here; "
+                "set SHOWHOW_HOME to put them elsewhere"
+            ) from None
+
+    @classmethod
+    def existing(cls, home: Path, name: str) -> "StudyFolder":
+        """Return the folder of a study that was started. Raises UserError naming those there are."""
+        folder = cls(home, name)
+        if not folder.journal.is_file():
+            known = sorted(path.parent.name for path in home.glob("*/journal.jsonl"))
+            listed = f"Studies there: {', '.join(known)}" if known else 'none yet; start one with "showhow run STUDY.toml"'
+            raise UserError(f'there is no study "{name}" in {home}.{nearest(name, known)} {listed}')
+        return folder
+
+
+def _differences(before: Json, after: Json, key: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = [name for name in dict.fromkeys([*before, *after]) if key or name not in _SKIPPED]
+        return [d for name in names for d in _differences(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))]
+    return [] if before == after else [f"{key} was {json.dumps(before)} and is now {json.dumps(after)}"]

@@ -1,0 +1,212 @@
+"""Runs a study from its question to its answer: datasets, trials, comparison. Everything that happens is an event.
+
+The same call continues a study that was interrupted: runs that ended stay, the others are run again, under the same names.
+"""
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from showhow.datasets.prepare import Preparation
+from showhow.errors import UserError
+from showhow.evidence.compare import compare
+from showhow.evidence.journal import guessing, read_outcomes
+from showhow.evidence.plots import accuracy_picture
+from showhow.evidence.result import StudyResult
+from showhow.fingerprint import Json
+from showhow.metrics import on_split
+from showhow.study.study import Study
+from showhow.tracking.address import tracking_uri
+from showhow.tracking.jsonl import JsonlTracker, read_events
+from showhow.tracking.mlflow import MlflowTracker, check_reachable
+from showhow.tracking.several import Trackers
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, RunStatus, StudyEnded, StudyStarted, Tracker
+from showhow.tuning.arbiter import Arbiter
+from showhow.tuning.cluster import Cluster, connected
+from showhow.tuning.folder import StudyFolder, home_folder
+from showhow.tuning.recorder import ArbiterScheduler, Recorder, TuneEars
+from showhow.tuning.space import Proposer, Run, TuneSearch
+from showhow.tuning.trial import configuration, run_trial
+
+_FACTS_OF = ("showhow", "ray", "torch", "transformers", "deepspeed", "mlflow", "pyarrow", "numpy")
+_RETRIES_OF_A_DEAD_PROCESS = 2
+
+
+def run_study(
+    study: Study,
+    address: str | None = None,
+    home: Path | None = None,
+    watchers: Sequence[Tracker] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> StudyResult:
+    """Run or continue a study and return its result, which `showhow results NAME` shows again.
+
+    address: a Ray cluster's (`auto` for one running on this machine); None starts one here. home: the folder of all studies
+    (default: SHOWHOW_HOME or showhow-runs); on a cluster it must be reachable from every node. watchers hear every event
+    after the journal has it; `say` takes lines about what goes on before the first run.
+    Raises UserError when the study cannot run here. A KeyboardInterrupt is passed on, after the runs were marked."""
+    folder = StudyFolder(home or home_folder(), study.name)
+    uri = tracking_uri(folder.home)
+    check_reachable(uri)
+    folder.claim(study)
+    journal = JsonlTracker(folder.journal)
+    try:
+        with connected(address, study.resources) as cluster:
+            past = read_events(folder.journal)
+            mlflow = MlflowTracker(uri, folder.path)
+            for event in past:  # what MLflow has already, it takes no second time
+                mlflow.record(event)
+            tracker = Trackers([journal, mlflow, *watchers])
+            try:
+                return _Session(study, folder, tracker, say).run(past, cluster)
+            finally:
+                mlflow.close()
+    finally:
+        journal.close()
+
+
+class _Session:
+    """One sitting of a study."""
+
+    def __init__(self, study: Study, folder: StudyFolder, tracker: Tracker, say: Callable[[str], None]) -> None:
+        self._study, self._folder, self._tracker, self._say = study, folder, tracker, say
+
+    def run(self, past: list[Event], cluster: Cluster) -> StudyResult:
+        study = self._study
+        preparation = Preparation(self._folder.home, self._say)
+        if study.search.method == "random":
+            preparation.prepare(study.trials)
+        facts = system_facts(cluster)
+        self._tracker.record(StudyStarted(study.name, study.question, study.definition(), facts, time.time()))
+        arbiter = Arbiter(study.stop, len(study.seeds))
+        recorder = Recorder(self._tracker, arbiter, preparation, study.stop.kind)
+        proposer = Proposer(study, arbiter, _replay(past, arbiter, recorder))
+        status: RunStatus = "interrupted"
+        try:
+            self._tune(proposer, recorder, preparation)
+            status = "interrupted" if recorder.interrupt() else "finished"
+        finally:
+            recorder.interrupt()
+            result = self._conclude(status)
+        if status == "interrupted":
+            raise KeyboardInterrupt
+        return result
+
+    def _tune(self, proposer: Proposer, recorder: Recorder, preparation: Preparation) -> None:
+        study = self._study
+
+        def configure(run: Run) -> dict[str, Any]:
+            ready = preparation.of(run.trial)
+            return configuration(run.trial, run.seed, ready.shards, ready.tokenizer, study.stop.goal_accuracy)
+
+        search = TuneSearch(iter(proposer), configure)
+        resources = study.resources
+        trainable = tune.with_resources(run_trial, {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial})
+        os.environ.update(_TUNE_SETTINGS)
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                scheduler=ArbiterScheduler(search, recorder),
+                num_samples=-1,  # as many as the search proposes
+                max_concurrent_trials=resources.max_concurrent,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(self._folder.path),
+                callbacks=[TuneEars(search, recorder, proposer)],
+                failure_config=tune.FailureConfig(max_failures=_RETRIES_OF_A_DEAD_PROCESS),
+                verbose=0,
+            ),
+        ).fit()
+
+    def _conclude(self, status: RunStatus) -> StudyResult:
+        result = write_results(self._folder, self._study)
+        metrics = {
+            f"{row.level}/{on_split('test', 'accuracy')}": row.accuracy.mean for row in result.rows if row.accuracy is not None
+        }
+        files = [str(path) for path in (self._folder.picture, self._folder.results, self._folder.definition) if path.exists()]
+        self._tracker.record(StudyEnded(status, " ".join(result.conclusion), files, metrics, time.time()))
+        return result
+
+
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # events go to the journal and to MLflow
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the journal is what a study is continued from
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def write_results(folder: StudyFolder, study: Study) -> StudyResult:
+    """Compare what the journal tells, and write `results.json` and the picture."""
+    events = read_events(folder.journal)
+    outcomes = read_outcomes(events)
+    chance, baseline = guessing(events)
+    result = compare(outcomes, chance, baseline, study.evaluation.solved_accuracy, study.levels)
+    folder.results.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if any(outcome.curve for outcome in outcomes):
+        accuracy_picture(outcomes, result, folder.picture, study.question)
+    return result
+
+
+def system_facts(cluster: Cluster) -> dict[str, Json]:
+    """Return versions, host and processors, for the record."""
+    versions: dict[str, Json] = {f"version.{name}": importlib.metadata.version(name) for name in _FACTS_OF}
+    return versions | {
+        "version.python": platform.python_version(),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cluster.cpus": cluster.cpus,
+        "cluster.gpus": cluster.gpus,
+        "cluster.nodes": cluster.nodes,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _replay(past: list[Event], arbiter: Arbiter, recorder: Recorder) -> set[str]:
+    """Tell the arbiter what earlier sittings reported; return the runs that need not run again."""
+    starts: dict[str, RunStarted] = {}
+    done: set[str] = set()
+    for event in past:
+        match event:
+            case RunStarted():
+                starts[event.run] = event
+                recorder.attempts[event.run] = event.attempt
+                done.discard(event.run)
+            case Reported():
+                start = starts[event.run]
+                budget = int(str(start.params["max_examples"]))
+                arbiter.report(start.level, start.trial, start.seed, event.metrics, budget)
+            case RunEnded(status="finished"):
+                start = starts[event.run]
+                arbiter.finished(start.level, start.trial, start.seed)
+                done.add(event.run)
+            case RunEnded(status="stopped"):
+                arbiter.stopped.add(starts[event.run].trial)
+                done.add(event.run)
+    return done
+
+
+def stored_study(folder: StudyFolder) -> Study:
+    """Return the study that a folder was claimed for. Raises UserError when its definition cannot be read."""
+    try:
+        return Study.model_validate_json(folder.definition.read_bytes(), strict=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder.definition} cannot be read ({error}); run the study again to write it anew") from None
+

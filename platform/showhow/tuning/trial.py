@@ -1,0 +1,53 @@
+"""What runs inside a trial's process: one fine-tuning, with its reports handed to Ray Tune.
+
+The process is warm: Ray keeps it and gives it the next run, so torch and transformers are imported once.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from showhow.errors import TrialError
+from showhow.study.study import Trial
+
+# The kinds of message a run sends to the driver, beside its metrics.
+METRICS, OUTCOME, FAILURE = "metrics", "outcome", "failure"
+
+
+def configuration(trial: Trial, seed: int, shards: dict[str, str], tokenizer: str, goal: float | None) -> dict[str, Any]:
+    """Return a run as plain JSON values, the form in which Ray sends it to a process."""
+    return {
+        "trial": trial.model_dump_json(),
+        "seed": seed,
+        "shards": shards,
+        "tokenizer": tokenizer,
+        "goal_accuracy": goal,
+    }
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """Run one trial with one seed. A TrialError is reported with its reason and ends the run; it is no fault of the process."""
+    from showhow.methods import sft  # loads torch; the driver, which imports this file, must not wait for that
+    from showhow.training.threads import use_threads
+
+    trial = Trial.model_validate_json(config["trial"])
+    use_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    shards = sft.Shards({split: Path(path) for split, path in config["shards"].items()}, Path(config["tokenizer"]))
+    try:
+        outcome = sft.fine_tune(
+            trial, config["seed"], shards, config["goal_accuracy"], lambda metrics: tune.report({METRICS: metrics})
+        )
+    except TrialError as error:
+        tune.report({FAILURE: str(error)})
+        return
+    tune.report(
+        {
+            OUTCOME: {
+                "reached_goal": outcome.reached_goal,
+                "grades": "".join("1" if right else "0" for right in outcome.grades),
+                "samples": outcome.samples,
+            }
+        }
+    )
