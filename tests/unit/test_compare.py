@@ -64,14 +64,14 @@ outcomes_of_studies = st.dictionaries(
 ).map(lambda rights: study(rights, questions=40))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(outcomes_of_studies, st.randoms(use_true_random=False))
 def test_the_order_of_the_outcomes_changes_nothing(outcomes: list[RunOutcome], rng: random.Random) -> None:
     shuffled = rng.sample(outcomes, len(outcomes))
     assert answer(shuffled) == answer(outcomes)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(outcomes_of_studies)
 def test_intervals_contain_the_mean_and_are_shares(outcomes: list[RunOutcome]) -> None:
     for row in answer(outcomes).compared:
@@ -81,14 +81,14 @@ def test_intervals_contain_the_mean_and_are_shares(outcomes: list[RunOutcome]) -
         assert 0 <= row.accuracy.low <= row.accuracy.mean <= row.accuracy.high <= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(outcomes_of_studies)
 def test_a_result_survives_json(outcomes: list[RunOutcome]) -> None:
     result = answer(outcomes)
     assert StudyResult.model_validate_json(result.model_dump_json()) == result
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6))
 def test_identical_outcomes_are_never_a_difference(rights: list[int]) -> None:
     result = answer(study({"none": rights, "long": rights, "filler": rights}, questions=40))
@@ -140,6 +140,16 @@ def test_failed_seeds_are_stated_and_a_complete_trial_goes_first() -> None:
     assert row.failure == "loss is not a number"
     complete = [graded("long", seed, 50, trial="a") for seed in range(3)]
     assert answer(partly + complete).row("long").trial == "a"
+
+
+def test_survivors_of_failed_seeds_may_lose_a_comparison_and_never_win_one() -> None:
+    runs = study({"none": [10] * 5, "medium": [100] * 5, "long": [100] * 5})
+    result = answer(
+        [replace(run, grades=None, status="failed") if run.seed == 0 else run for run in runs[5:]] + runs[:5]
+    )
+    assert result.verdict("long", "none") == "unclear"
+    lost = answer([replace(run, grades=None, status="failed") if run is runs[0] else run for run in runs])
+    assert lost.verdict("none", "long") == "worse"
 
 
 def test_at_chance_means_no_run_learned_and_guessing_explains_the_accuracy() -> None:
@@ -215,25 +225,25 @@ def test_all_or_nothing_runs_yield_at_most_five_percent_false_claims_per_family(
 
 @pytest.mark.parametrize("levels", [2, 4])
 def test_equal_levels_are_seldom_called_different(levels: int) -> None:
-    """80 families of 3 seeds at the worst case p = 0.5; 10 false claims have a chance below 1% if the rate is 5%."""
+    """60 families of 3 seeds at the worst case p = 0.5; 9 false claims have a chance below 1% if the rate is 5%."""
     rng = np.random.default_rng(levels)
     false = 0
-    for _ in range(80):
+    for _ in range(60):
         clicked = rng.random((levels, 3)) < 0.5
         rights = rng.binomial(40, np.where(clicked, 0.99, 0.1))
         family = dict(zip(LEVELS, rights.tolist(), strict=False))
         false += bool(claims(answer(study(family, questions=40))))
-    assert false <= 9
+    assert false <= 8
 
 
 def test_noisy_equal_levels_are_seldom_called_different() -> None:
     rng = np.random.default_rng(0)
     false = 0
-    for _ in range(80):
+    for _ in range(60):
         rights = rng.binomial(40, np.clip(rng.normal(0.7, 0.05, (4, 3)), 0, 1))
         family = dict(zip(LEVELS, rights.tolist(), strict=False))
         false += bool(claims(answer(study(family, questions=40))))
-    assert false <= 9
+    assert false <= 8
 
 
 @pytest.mark.parametrize("counts", [((0, 3), (3, 3)), ((1, 5), (5, 6)), ((2, 10), (9, 10)), ((0, 4), (3, 7))])
@@ -274,9 +284,9 @@ def test_three_seeds_cannot_tell_speeds_and_six_could() -> None:
 
 
 def test_a_large_study_is_compared_within_a_second() -> None:
-    """Six levels, ten seeds, 2,000 questions; twice the time is allowed, since CI shares its cores."""
+    """Six levels, ten seeds, 2,000 questions: processor time, since CI shares its cores."""
     outcomes = study({level: [200 * place] * 10 for place, level in enumerate(LEVELS)}, questions=2000)
     answer(outcomes)
-    start = time.perf_counter()
+    start = time.process_time()
     answer(outcomes)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 1.0

@@ -25,7 +25,7 @@ from showhow.evidence.claims import (
 from showhow.evidence.conclusion import conclude
 from showhow.evidence.intervals import Floats, bootstrap_accuracies, bootstrap_seeds, estimate
 from showhow.evidence.outcome import RunOutcome
-from showhow.evidence.result import Comparison, Estimate, LevelRow, StudyResult
+from showhow.evidence.result import Comparison, Estimate, LevelRow, StudyResult, Verdict
 from showhow.evidence.speed import compare_speed
 from showhow.tasks.explain import Level
 
@@ -205,8 +205,9 @@ def _compare_pairs(rows: list[LevelRow], replicates: dict[str, Floats]) -> tuple
         difference = estimate(fmean(first.accuracies) - fmean(second.accuracies), between)
         seeds = min(len(first.seeds), len(second.seeds))
         p_learned = None if _share(first) == _share(second) else learned[frozenset((first.level, second.level))]
-        verdict = judge(difference, p_adjusted, p_learned, seeds, MARGIN)
-        needed = _seeds_needed(first, second, len(pairs)) if verdict == "unclear" else None
+        judged = judge(difference, p_adjusted, p_learned, seeds, MARGIN)
+        verdict = _not_by_survivors(judged, first, second)
+        needed = _seeds_needed(first, second, len(pairs)) if judged == "unclear" else None
         compared.append(
             Comparison(
                 first=first.level,
@@ -221,6 +222,14 @@ def _compare_pairs(rows: list[LevelRow], replicates: dict[str, Floats]) -> tuple
             )
         )
     return tuple(compared)
+
+
+def _not_by_survivors(verdict: Verdict, first: LevelRow, second: LevelRow) -> Verdict:
+    """Return the verdict, or `unclear` where it favours a level of which some seeds failed and are missing."""
+    favours_first, favours_second = verdict in ("better", "same"), verdict in ("worse", "same")
+    if (favours_first and first.failed_seeds) or (favours_second and second.failed_seeds):
+        return "unclear"
+    return verdict
 
 
 def _p_learned(rows: list[LevelRow]) -> dict[frozenset[str], float]:

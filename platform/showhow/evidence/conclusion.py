@@ -23,9 +23,7 @@ def conclude(result: StudyResult) -> StudyResult:
     best = _best(result)
     pick = None
     if len(compared) == 1:
-        found.append(
-            f"Only {_name(compared[0])} has a trial to compare, so nothing can be said about the other levels."
-        )
+        found.append(_alone(result, compared[0]))
     elif not all(row.at_chance for row in compared):
         supported, pick = _what_follows(result, best)
         found += supported
@@ -202,8 +200,9 @@ def _open(result: StudyResult, pivot: LevelRow) -> list[str]:
             parts.append(f"from {listed(names, 'or')} in {what}")
     if not parts:
         return []
-    seeds = min(seeds_each)
-    subject = f"{_capital(number_word(seeds))} seed{'s' if seeds > 1 else ''}"
+    subject = "These seeds"
+    if len(set(seeds_each)) == 1:
+        subject = f"{_capital(number_word(seeds_each[0]))} seeds"
     return [f"{subject} cannot tell {_name(pivot)} {', nor '.join(parts)}."]
 
 

@@ -2,9 +2,13 @@
 
 The design is crossed: all runs of a study answer the same test questions. One replicate draws one set of questions,
 with replacement, for all levels, and for each level one set of its seeds, with replacement; a level's accuracy is the
-mean over both (the crossed bootstrap: Owen, Annals of Applied Statistics 1 (2007), section 3). Intervals are
-percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). With few seeds they are too
-narrow, by about sqrt((n-1)/n) in width and more in coverage; so no claim rests on them alone (see claims.py).
+mean over both (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1 (2007) 386-411). Intervals are
+percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+
+With few seeds they are too narrow: of runs that learn with probability 0.5 the 95% interval of three seeds holds the
+truth in 75 of 100 studies and of five in 94; at probability 0.2 in 48 and 66, since seeds that all failed to learn
+show no sign of the others. So no claim rests on an interval alone (see claims.py), and the number of runs that solved
+the task stands beside it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -57,7 +57,9 @@ class ScratchModel(BaseModel):
     """A model built from a Hugging Face configuration, with random weights and a tokenizer made of the task's symbols.
 
     heads: attention heads (default: one per 32 of hidden_size); mlp_size: width of the feed-forward part (default: 4 x
-    hidden_size). A t5 has `layers` layers in the encoder and as many in the decoder.
+    hidden_size). A t5 has `layers` layers in the encoder and as many in the decoder. initializer_range and rope_theta (base of
+    the rotary positions; short texts learn faster with a small one) are a llama's. tie_embeddings: one matrix reads tokens in
+    and writes them out.
     """
 
     model_config = STRICT
@@ -70,6 +72,7 @@ class ScratchModel(BaseModel):
     mlp_size: Positive | None = None
     initializer_range: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
     rope_theta: Annotated[float, Field(gt=1.0)] = 10_000.0
+    tie_embeddings: bool = True
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "ScratchModel":
@@ -91,17 +94,18 @@ class ScratchModel(BaseModel):
         return self.mlp_size or 4 * self.hidden_size
 
     def parameter_count(self, vocabulary: int) -> int:
-        """Return the number of trainable parameters: tied embeddings, no biases, gated (llama) or plain (t5) MLP.
+        """Return the number of trainable parameters: no biases, gated (llama) or plain (t5) MLP.
 
         T5 counts as in Raffel et al. (arXiv 1910.10683), with 32 relative-position buckets a head in each stack.
         """
         size, mlp, norms = self.hidden_size, self.feed_forward_size, self.hidden_size
+        embeddings = vocabulary * size * (1 if self.tie_embeddings else 2)
         if self.architecture == "llama":
             layer = 4 * size * size + 3 * size * mlp + 2 * norms
-            return vocabulary * size + self.layers * layer + norms
+            return embeddings + self.layers * layer + norms
         encoder = 4 * size * size + 2 * size * mlp + 2 * norms
         decoder = 8 * size * size + 2 * size * mlp + 3 * norms
-        return vocabulary * size + self.layers * (encoder + decoder) + 2 * norms + 2 * 32 * self.attention_heads
+        return embeddings + self.layers * (encoder + decoder) + 2 * norms + 2 * 32 * self.attention_heads
 
 
 class PretrainedModel(BaseModel):

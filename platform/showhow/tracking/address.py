@@ -18,7 +18,7 @@ def tracking_uri(home: Path) -> str:
 
 def redact(text: str) -> str:
     """Return `text` without passwords: in `scheme://user:password@host`, and in `?token=...` and the like."""
-    text = re.sub(r"(://)[^/\s@:]*(:[^/\s@]*)?@", r"\1***@", text)
+    text = re.sub(r"(://)[^/\s'\"]*@", r"\1***@", text)
     return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret|api_?key|access_?key|sig)=)[^&\s'\"]+", r"\1***", text)
 
 

@@ -89,7 +89,8 @@ class Delivery(Generic[T]):
                 wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)
                 continue
             except RefusedError as error:
-                log.warning("tracking: left out, the server refuses it: %s", error)
+                level = logging.DEBUG if self._refused else logging.WARNING  # one refusal tends to bring many
+                log.log(level, "tracking: left out, the server refuses it: %s", error)
                 self._refused += len(self._parcels[0])
             self._parcels.popleft()
             return True

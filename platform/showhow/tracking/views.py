@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict
 
 from showhow.fingerprint import Json, canonical_json, fingerprint
 
-
 _FIRST_COLUMNS: dict[str, Json] = {"attributes.`Run Name`": 220, "runDateAndNestInfo": 130}  # MLflow always shows them
 
 

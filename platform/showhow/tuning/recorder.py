@@ -1,6 +1,6 @@
 """Turns what Ray Tune says of its trials into events, and asks the arbiter at each report. Runs in the driver."""
 
-import logging
+import json
 import time
 from collections import Counter
 from typing import Any
@@ -15,9 +15,7 @@ from showhow.study.study import Trial
 from showhow.tracking.tracker import Event, RepliesSampled, Reported, RunEnded, RunStarted, RunStatus, Tracker
 from showhow.tuning.arbiter import Arbiter
 from showhow.tuning.space import NOT_SAVED, Proposer, Run, TuneSearch
-from showhow.tuning.trial import FAILURE, METRICS, OUTCOME
-
-log = logging.getLogger("showhow")
+from showhow.tuning.trial import FAILURE, MESSAGE, METRICS, OUTCOME
 
 _ACCURACY = on_split(VALIDATION, "accuracy")
 
@@ -164,6 +162,7 @@ class ArbiterScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Hear one message of a run and decide whether it goes on."""
-        stop = self._recorder.hear(self._search.by_trial_id[trial.trial_id], result)
+        message = json.loads(result[MESSAGE]) if MESSAGE in result else {}
+        stop = self._recorder.hear(self._search.by_trial_id[trial.trial_id], message)
         decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
         return decision

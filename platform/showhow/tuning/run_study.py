@@ -89,7 +89,7 @@ class _Session:
         proposer = Proposer(study, arbiter, _replay(past, arbiter, recorder))
         status: RunStatus = "interrupted"
         try:
-            self._tune(proposer, recorder, preparation)
+            self._tune(proposer, recorder, preparation, cluster.concurrent_runs(study.resources))
             status = "interrupted" if recorder.interrupt() else "finished"
         finally:
             recorder.interrupt()
@@ -98,7 +98,7 @@ class _Session:
             raise KeyboardInterrupt
         return result
 
-    def _tune(self, proposer: Proposer, recorder: Recorder, preparation: Preparation) -> None:
+    def _tune(self, proposer: Proposer, recorder: Recorder, preparation: Preparation, at_once: int) -> None:
         study = self._study
 
         def configure(run: Run) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class _Session:
         search = TuneSearch(iter(proposer), configure)
         resources = study.resources
         trainable = tune.with_resources(run_trial, {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial})
-        os.environ.update(_TUNE_SETTINGS)
+        os.environ.update(_TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(at_once + 1)})
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(

@@ -134,7 +134,7 @@ class TuneSearch(Searcher):  # type: ignore[misc]
     """What Ray Tune asks for the next run. A run's configuration is made by `configure`."""
 
     def __init__(self, runs: Iterator[Run], configure: Any) -> None:
-        super().__init__(metric="examples", mode="max")
+        super().__init__()
         self._runs, self._configure = runs, configure
         self.by_trial_id: dict[str, Run] = {}
 

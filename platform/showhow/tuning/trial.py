@@ -3,6 +3,7 @@
 The process is warm: Ray keeps it and gives it the next run, so torch and transformers are imported once.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from ray import tune
 from showhow.errors import TrialError
 from showhow.study.study import Trial
 
-# The kinds of message a run sends to the driver, beside its metrics.
+# What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an object
+# with one of these keys.
+MESSAGE = "message"
 METRICS, OUTCOME, FAILURE = "metrics", "outcome", "failure"
 
 
@@ -37,17 +40,14 @@ def run_trial(config: dict[str, Any]) -> None:
     shards = sft.Shards({split: Path(path) for split, path in config["shards"].items()}, Path(config["tokenizer"]))
     try:
         outcome = sft.fine_tune(
-            trial, config["seed"], shards, config["goal_accuracy"], lambda metrics: tune.report({METRICS: metrics})
+            trial, config["seed"], shards, config["goal_accuracy"], lambda metrics: _say(METRICS, metrics)
         )
     except TrialError as error:
-        tune.report({FAILURE: str(error)})
+        _say(FAILURE, str(error))
         return
-    tune.report(
-        {
-            OUTCOME: {
-                "reached_goal": outcome.reached_goal,
-                "grades": "".join("1" if right else "0" for right in outcome.grades),
-                "samples": outcome.samples,
-            }
-        }
-    )
+    grades = "".join("1" if right else "0" for right in outcome.grades)
+    _say(OUTCOME, {"reached_goal": outcome.reached_goal, "grades": grades, "samples": outcome.samples})
+
+
+def _say(kind: str, content: Any) -> None:
+    tune.report({MESSAGE: json.dumps({kind: content})})
