@@ -14,10 +14,6 @@ from typing import Any
 from ray import tune
 
 from showhow.datasets.prepare import Preparation
-from showhow.errors import UserError
-from showhow.evidence.compare import compare
-from showhow.evidence.journal import guessing, read_outcomes
-from showhow.evidence.plots import accuracy_picture
 from showhow.evidence.result import StudyResult
 from showhow.fingerprint import Json
 from showhow.metrics import on_split
@@ -32,6 +28,7 @@ from showhow.tuning.cluster import Cluster, connected
 from showhow.tuning.folder import StudyFolder, home_folder
 from showhow.tuning.recorder import ArbiterScheduler, Recorder, TuneEars
 from showhow.tuning.space import Proposer, Run, TuneSearch
+from showhow.tuning.stored import write_result
 from showhow.tuning.trial import configuration, run_trial
 
 _FACTS_OF = ("showhow", "ray", "torch", "transformers", "deepspeed", "mlflow", "pyarrow", "numpy")
@@ -128,7 +125,7 @@ class _Session:
         ).fit()
 
     def _conclude(self, status: RunStatus) -> StudyResult:
-        result = write_results(self._folder, self._study)
+        result = write_result(self._folder)
         metrics = {
             f"{row.level}/{on_split('test', 'accuracy')}": row.accuracy.mean for row in result.rows if row.accuracy is not None
         }
@@ -143,18 +140,6 @@ _TUNE_SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-
-
-def write_results(folder: StudyFolder, study: Study) -> StudyResult:
-    """Compare what the journal tells, and write `results.json` and the picture."""
-    events = read_events(folder.journal)
-    outcomes = read_outcomes(events)
-    chance, baseline = guessing(events)
-    result = compare(outcomes, chance, baseline, study.evaluation.solved_accuracy, study.levels)
-    folder.results.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    if any(outcome.curve for outcome in outcomes):
-        accuracy_picture(outcomes, result, folder.picture, study.question)
-    return result
 
 
 def system_facts(cluster: Cluster) -> dict[str, Json]:
@@ -201,12 +186,4 @@ def _replay(past: list[Event], arbiter: Arbiter, recorder: Recorder) -> set[str]
                 arbiter.stopped.add(starts[event.run].trial)
                 done.add(event.run)
     return done
-
-
-def stored_study(folder: StudyFolder) -> Study:
-    """Return the study that a folder was claimed for. Raises UserError when its definition cannot be read."""
-    try:
-        return Study.model_validate_json(folder.definition.read_bytes(), strict=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder.definition} cannot be read ({error}); run the study again to write it anew") from None
 

@@ -1,0 +1,248 @@
+"""The `showhow` command: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from showhow.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from showhow.study.plan import Plan
+    from showhow.study.study import Study
+
+# What the command's exit code says.
+DONE, RUNS_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 some runs failed, 2 a mistake to mend, 130 interrupted."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        code: int = chosen.command(chosen)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"showhow: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("showhow: interrupted; what was reported is kept", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has gone: nothing to say
+        return DONE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="showhow", description="Finds out how much explanation a language model needs.")
+    parser.add_argument("--version", action="version", version="showhow 0.1.0")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    tasks = commands.add_parser("tasks", help="the catalogue of tasks, with a drawn problem at each level")
+    tasks.set_defaults(command=_tasks)
+
+    explain = commands.add_parser("explain", help="exactly what a model is shown of a problem")
+    explain.add_argument("task", help="a task or preset, such as modular_sum or listops-30")
+    explain.add_argument("--level", default="long", help="none, short, medium, long, shuffled or filler (default: long)")
+    explain.add_argument("--question", help="a question of your own; without it one is drawn")
+    explain.add_argument("--seed", type=int, default=0, help="which problem is drawn (default: 0)")
+    _add_changes(explain, "a parameter of the task, such as terms=4")
+    explain.set_defaults(command=_explain)
+
+    for name, text, command in (
+        ("check", "check a study file", _check),
+        ("plan", "what a study will cost: runs, tokens, disk, memory", _plan),
+        ("run", "run a study, or go on with one that was interrupted", _run),
+    ):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("study", help="a study file, such as search_spaces/quickstart.toml")
+        _add_changes(sub, "an override, such as data.train_examples=2000")
+        sub.add_argument("--name", help="a name for the study other than the file's")
+        sub.set_defaults(command=command)
+        if name == "run":
+            sub.add_argument("--address", help='a Ray cluster\'s address, or "auto" (default: start one on this machine)')
+
+    results = commands.add_parser("results", help="show the result of a study again")
+    results.add_argument("name", help="the study's name")
+    results.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    results.set_defaults(command=_results)
+
+    ui = commands.add_parser("ui", help="browse studies in the MLflow UI")
+    ui.add_argument("name", nargs="?", help="the study whose runs to open")
+    ui.add_argument("--port", type=int, help="port on 127.0.0.1 (default: a free one)")
+    ui.set_defaults(command=_ui)
+    return parser
+
+
+def _add_changes(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="changes", help=text)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _tasks(_: argparse.Namespace) -> int:
+    from showhow.tasks.gallery import gallery
+
+    print(gallery())
+    return DONE
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    from showhow.tasks.gallery import shown
+
+    for line in shown(chosen.task, chosen.level, chosen.question, chosen.seed, chosen.changes):
+        print(line)
+    return DONE
+
+
+def _load(chosen: argparse.Namespace) -> "Study":
+    from showhow.study.study import Study
+
+    changes = [*chosen.changes, *([f"name={chosen.name}"] if chosen.name else [])]
+    return Study.load(chosen.study, changes)
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    study = _load(chosen)
+    levels = ", ".join(study.levels)
+    print(f"{chosen.study}: study {study.name} is valid; it compares {levels} with {len(study.seeds)} seeds")
+    return DONE
+
+
+def _plan(chosen: argparse.Namespace) -> int:
+    from showhow.study.plan import make_plan
+
+    study = _load(chosen)
+    cpus = os.cpu_count() or 1
+    _print_plan(study, make_plan(study, cpus), cpus)
+    return DONE
+
+
+def _print_plan(study: "Study", plan: "Plan", cpus: int) -> None:
+    from rich.table import Table
+
+    console = _console()
+    console.print(f"{study.name} · {study.question}\n", soft_wrap=True)
+    levels = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for header in ("explanation", "trials", "tokens per question", "tokens per target"):
+        levels.add_column(header, justify="left" if header == "explanation" else "right")
+    for level in plan.levels:
+        levels.add_row(level.level, str(level.trials), f"{level.prompt_symbols:.1f}", f"{level.target_symbols:.1f}")
+    console.print(levels)
+    unknown = "unknown until the model is on this disk"
+    facts = {
+        "runs": f"{plan.runs} ({plan.trials} trials x {plan.seeds} seeds), {plan.at_once} at once on {cpus} CPUs",
+        "datasets": f"{plan.datasets}, {plan.dataset_rows:,} rows, about {plan.disk_bytes / 1e6:,.1f} MB on disk",
+        "training": f"at most {plan.train_examples:,} examples, about {plan.train_tokens / 1e6:,.1f} million tokens",
+        "model": unknown if plan.parameters is None else f"{plan.parameters:,} parameters",
+        "arithmetic": unknown if plan.flops is None else f"about {plan.flops:.2g} FLOPs (6 x parameters x tokens)",
+        "memory": unknown
+        if plan.memory_bytes_per_run is None
+        else f"about {plan.memory_bytes_per_run / 1e9:.1f} GB per run",
+        "recipe": ", ".join(f"{key} = {value}" for key, value in _recipe(study).items()),
+    }
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for name, text in facts.items():
+        table.add_row(name, text)
+    console.print()
+    console.print(table)
+
+
+def _recipe(study: "Study") -> dict[str, object]:
+    from showhow.study.plan import planned_trials
+
+    recipe = planned_trials(study)[0].recipe.model_dump()
+    return {key: "searched" if key in study.search.axes else value for key, value in recipe.items()}
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    study = _load(chosen)
+    from showhow.screen import LiveTable, PlainLines
+    from showhow.study.plan import planned_trials
+    from showhow.tuning.run_study import run_study
+
+    console = _console()
+    runs = len(planned_trials(study)) * len(study.seeds)
+    console.print(f"{study.name} · {study.question}", soft_wrap=True)
+    screen = LiveTable(console, runs) if console.is_terminal else PlainLines(console)
+    try:
+        run_study(study, chosen.address, watchers=[screen], say=screen.say)
+    except KeyboardInterrupt:
+        screen.close()
+        console.print(
+            f"Interrupted. What was reported is kept; go on with: showhow run {chosen.study}"
+            + (f" --name {chosen.name}" if chosen.name else ""),
+            soft_wrap=True,
+        )
+        return INTERRUPTED
+    finally:
+        screen.close()
+    return _show(study.name)
+
+
+def _results(chosen: argparse.Namespace) -> int:
+    if not chosen.json:
+        return _show(chosen.name)
+    from showhow.tuning.folder import StudyFolder, home_folder
+    from showhow.tuning.stored import stored_result
+
+    _, result = stored_result(StudyFolder.existing(home_folder(), chosen.name))
+    print(result.model_dump_json(indent=2))
+    return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
+
+
+def _show(name: str) -> int:
+    from showhow.evidence.table import result_table
+    from showhow.tuning.folder import StudyFolder, home_folder
+    from showhow.tuning.stored import stored_result
+
+    folder = StudyFolder.existing(home_folder(), name)
+    study, result = stored_result(folder)
+    console = _console()
+    console.print()
+    console.print(result_table(result, study.name, study.question))
+    console.print()
+    for sentence in result.conclusion:
+        console.print(sentence)
+    console.print(f"\nBrowse: showhow ui {name}   Picture: {folder.picture}", soft_wrap=True)
+    return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
+
+
+def _ui(chosen: argparse.Namespace) -> int:
+    from showhow.tracking.address import is_server, redact, tracking_uri
+    from showhow.tracking.mlflow import check_reachable, publish_views
+    from showhow.tracking.server import serve_ui
+    from showhow.tuning.folder import StudyFolder, home_folder
+
+    home = home_folder()
+    folder = StudyFolder.existing(home, chosen.name).path if chosen.name else None
+    uri = tracking_uri(home)
+    check_reachable(uri)
+    if is_server(uri):
+        _print_pages(publish_views(uri, folder, uri) if folder else {"studies": redact(uri)})
+        return DONE
+    server = serve_ui(uri, port=chosen.port)
+    try:
+        _print_pages(publish_views(uri, folder, server.address) if folder else {"studies": server.address})
+        print("Ctrl-C ends it.", flush=True)
+        server.wait()
+    finally:
+        server.stop()
+    return DONE
+
+
+def _print_pages(pages: dict[str, str]) -> None:
+    width = max(map(len, pages))
+    for name, address in pages.items():
+        print(f"{name:<{width}}  {address}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The catalogue shown to a person: each task, its parameters, and what a model is shown at each level. Pure text."""
+
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+from showhow.errors import UserError, nearest
+from showhow.seeds import rng_for
+from showhow.tasks import TASKS, task_named
+from showhow.tasks.base import Problem, Task
+from showhow.tasks.explain import Level, explain, filler, shuffled
+
+
+def gallery() -> str:
+    """Return the whole catalogue as text."""
+    return "\n\n".join(_entry(kind, task_named(kind, {})) for kind in TASKS)
+
+
+def _entry(kind: str, task: Task) -> str:
+    summary = (type(task).__doc__ or "").split("\n\n")[0].strip().replace("\n", " ")
+    lines = [f"{kind}: {summary}", ""]
+    lines += [f"  {name} = {value!r}" for name, value in task.model_dump(exclude={"kind"}).items()]
+    if task.presets:
+        lines.append(f"  presets: {', '.join(task.presets)}")
+    lines += [f"  {len(task.answers)} possible answers: chance is {1 / len(task.answers):.1%}", ""]
+    problem, other = _drawn(task, 0), _drawn(task, 1)
+    lines.append(f"  question   {problem.question}")
+    for level in Level:
+        first, *rest = _target(task, problem, other, level).splitlines()
+        lines += [f"  {level.value:<10} {first}", *(" " * 13 + line for line in rest)]
+    return "\n".join(lines)
+
+
+def shown(name: str, level: str, question: str | None, seed: int, changes: Iterable[str]) -> list[str]:
+    """Return what a model is shown at a level: of a question that a person typed the target alone, of a drawn one both.
+
+    Raises UserError for an unknown task, level or parameter, and for a question that cannot be read."""
+    task = task_named(name, dict(_setting(change) for change in changes))
+    try:
+        wanted = Level(level)
+    except ValueError:
+        allowed = [one.value for one in Level]
+        raise UserError(f'there is no level "{level}".{nearest(level, allowed)} Levels: {", ".join(allowed)}') from None
+    problem = task.solve(question) if question is not None else _drawn(task, seed)
+    target = _target(task, problem, _drawn(task, seed + 1), wanted)
+    return [target] if question is not None else [problem.question, target]
+
+
+def _drawn(task: Task, seed: int) -> Problem:
+    return task.draw(rng_for("gallery", task.model_dump_json(), seed))
+
+
+def _target(task: Task, problem: Problem, other: Problem, level: Level) -> str:
+    match level:
+        case Level.SHUFFLED:
+            return shuffled(problem, other, Level.LONG, task.text_format)
+        case Level.FILLER:
+            return filler(problem, Level.LONG, task.text_format)
+        case _:
+            return explain(problem, level, task.text_format)
+
+
+def _setting(change: str) -> tuple[str, Any]:
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {change}: write it as key=value, such as --set terms=4")
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()

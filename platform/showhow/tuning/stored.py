@@ -1,0 +1,37 @@
+"""A study's result read from its folder. It needs neither Ray nor MLflow, so it shows at once, also while a study runs."""
+
+from showhow.errors import UserError
+from showhow.evidence.compare import compare
+from showhow.evidence.journal import guessing, read_outcomes
+from showhow.evidence.plots import accuracy_picture
+from showhow.evidence.result import StudyResult
+from showhow.study.study import Study
+from showhow.tracking.jsonl import read_events
+from showhow.tuning.folder import StudyFolder
+
+
+def stored_study(folder: StudyFolder) -> Study:
+    """Return the study that a folder was claimed for. Raises UserError when its definition cannot be read."""
+    try:
+        return Study.model_validate_json(folder.definition.read_bytes(), strict=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder.definition} cannot be read ({error}); run the study again under another name") from None
+
+
+def stored_result(folder: StudyFolder) -> tuple[Study, StudyResult]:
+    """Return a study and what its journal tells so far."""
+    study = stored_study(folder)
+    events = read_events(folder.journal)
+    chance, baseline = guessing(events)
+    levels = [level.value for level in study.levels]
+    return study, compare(read_outcomes(events), chance, baseline, study.evaluation.solved_accuracy, levels)
+
+
+def write_result(folder: StudyFolder) -> StudyResult:
+    """Compare what the journal tells, and write `results.json` and the picture beside it."""
+    study, result = stored_result(folder)
+    folder.results.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    outcomes = read_outcomes(read_events(folder.journal))
+    if any(outcome.curve for outcome in outcomes):
+        accuracy_picture(outcomes, result, folder.picture, study.question)
+    return result
