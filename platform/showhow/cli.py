@@ -31,13 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("showhow: interrupted; what was reported is kept", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has gone: nothing to say
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader of the pipe has gone: nothing to say
         return DONE
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="showhow", description="Finds out how much explanation a language model needs.")
+    parser = argparse.ArgumentParser(
+        prog="showhow", description="Finds out how much explanation a language model needs."
+    )
     parser.add_argument("--version", action="version", version="showhow 0.1.0")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -46,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = commands.add_parser("explain", help="exactly what a model is shown of a problem")
     explain.add_argument("task", help="a task or preset, such as modular_sum or listops-30")
-    explain.add_argument("--level", default="long", help="none, short, medium, long, shuffled or filler (default: long)")
+    explain.add_argument(
+        "--level", default="long", help="none, short, medium, long, shuffled or filler (default: long)"
+    )
     explain.add_argument("--question", help="a question of your own; without it one is drawn")
     explain.add_argument("--seed", type=int, default=0, help="which problem is drawn (default: 0)")
     _add_changes(explain, "a parameter of the task, such as terms=4")
@@ -63,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--name", help="a name for the study other than the file's")
         sub.set_defaults(command=command)
         if name == "run":
-            sub.add_argument("--address", help='a Ray cluster\'s address, or "auto" (default: start one on this machine)')
+            sub.add_argument(
+                "--address", help='a Ray cluster\'s address, or "auto" (default: start one on this machine)'
+            )
 
     results = commands.add_parser("results", help="show the result of a study again")
     results.add_argument("name", help="the study's name")

@@ -1,7 +1,7 @@
 """The error design: who can do something about it decides the class.
 
-`UserError`: a person can fix it. It says what was got, what is allowed and what to do; the command line prints it without
-a traceback and exits with code 2. It is raised before any cluster starts wherever that is possible.
+`UserError`: a person can fix it. It says what was got, what is allowed and what to do; the command line prints it
+without a traceback and exits with code 2. It is raised before any cluster starts wherever that is possible.
 `TrialError`: one run cannot go on (its loss is not a number, its data are corrupt). It is recorded on that run with its
 reason while the sibling runs go on.
 Everything else is a fault in this program and propagates with its traceback.

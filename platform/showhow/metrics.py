@@ -1,6 +1,8 @@
-"""Every metric once: its name, unit, direction and meaning. Views, tables, stop rules and tests take the names from here.
+"""Every metric once: its name, unit, direction and meaning. Views, tables, stop rules and tests take the names from
+here.
 
-A metric of a whole run stands alone (`train_loss`); one measured on a split carries its name in front (`test/accuracy`).
+A metric of a whole run stands alone (`train_loss`); one measured on a split carries its name in front
+(`test/accuracy`).
 """
 
 from dataclasses import dataclass
@@ -20,14 +22,21 @@ class Metric:
 RUN_METRICS = (
     Metric("examples", "examples", None, "training examples seen so far"),
     Metric("tokens", "tokens", None, "training tokens seen so far, prompts and targets, without padding"),
-    Metric("flops", "FLOPs", None, "training arithmetic so far: 6 x parameters x tokens (Kaplan et al., arXiv 2001.08361)"),
+    Metric(
+        "flops", "FLOPs", None, "training arithmetic so far: 6 x parameters x tokens (Kaplan et al., arXiv 2001.08361)"
+    ),
     Metric("train_loss", "nats per target token", "lower", "training loss, mean since the last report"),
     Metric("gradient_norm", "1", None, "norm of the gradient before clipping, mean since the last report"),
     Metric("learning_rate", "1", None, "learning rate of the last step"),
     Metric("train_seconds", "s", "lower", "wall time spent training so far, evaluation not counted"),
     Metric("eval_seconds", "s", "lower", "wall time spent evaluating so far"),
     Metric("examples_per_second", "examples/s", "higher", "training speed since the last report"),
-    Metric("examples_until_solved", "examples", "lower", "examples seen when validation accuracy first reached the solved mark"),
+    Metric(
+        "examples_until_solved",
+        "examples",
+        "lower",
+        "examples seen when validation accuracy first reached the solved mark",
+    ),
 )
 
 SPLIT_METRICS = (

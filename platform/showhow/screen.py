@@ -68,7 +68,8 @@ class PlainLines:
 
 
 class LiveTable:
-    """A table of the runs that is drawn anew as they go on. Runs that ended earlier make way when the screen is full."""
+    """A table of the runs that is drawn anew as they go on. Runs that ended earlier make way when the screen is
+    full."""
 
     def __init__(self, console: Console, runs: int) -> None:
         """`runs`: how many the study has in all, at most."""

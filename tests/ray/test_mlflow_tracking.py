@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
@@ -25,7 +28,7 @@ from showhow.tracking.mlflow import MlflowTracker, check_reachable, publish_view
 from showhow.tracking.server import UiServer, serve_ui
 from showhow.tracking.tracker import Event, RepliesSampled, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted
 
-SECRET = "hunter2"
+SECRET = "hunter2"  # noqa: S105 - what must not be found again
 STATUSES = {"finished": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
 ROWS: list[Any] = [
     {"question": "1+2", "reply": "3", "steps_right": 1.0},
@@ -118,8 +121,19 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def uri(empty_store: Path, tmp_path: Path) -> str:
+    """A store of the test's own."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def load_replies(uri: str, run: Any) -> Any:
+    """Read the table as a user would. MLflow's `load_table` looks at the global address, whatever its client says."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        return MlflowClient().load_table(run.info.experiment_id, "replies/validation.json", [run.info.run_id])
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +187,7 @@ def test_datasets_and_replies_are_readable(uri: str, tmp_path: Path) -> None:
     assert told["train"].digest == "0123456789abcdet"
     assert json.loads(told["validation"].profile)["rows"] == 30
     assert json.loads(told["train"].source) == {"uri": "/data/long"}
-    table = MlflowClient(uri).load_table(run.info.experiment_id, "replies/validation.json", [run.info.run_id])
+    table = load_replies(uri, run)
     assert list(table["question"]) == ["1+2", "2+2"]
     assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "replies/validation.json", "type": "table"}]
 
@@ -197,8 +211,7 @@ def test_recording_the_journal_again_changes_nothing(uri: str, tmp_path: Path, e
             key: run.to_dictionary() for key, run in runs.items()
         }
     if end == 16:
-        table = MlflowClient(uri).load_table(runs[run_key(0)].info.experiment_id, "replies/validation.json")
-        assert len(table) == 2 * len(ROWS)
+        assert len(load_replies(uri, runs[run_key(0)])) == len(ROWS)
 
 
 def test_a_resumed_study_continues_the_same_runs(uri: str, tmp_path: Path) -> None:
@@ -284,9 +297,9 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"You are not authenticated.")
 
-    do_GET = do_POST
+    do_GET = do_POST  # noqa: N815 - the names are http.server's
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
@@ -317,7 +330,7 @@ def test_a_server_that_is_not_there_or_never_answers_is_a_users_error_soon() -> 
     assert dict(os.environ) == before
 
 
-@pytest.mark.parametrize("uri", ["file:///tmp/runs", "/tmp/runs", "runs", "sqlite://", "ftp://host/x", ""])
+@pytest.mark.parametrize("uri", ["file:///data/runs", "/data/runs", "runs", "sqlite://", "ftp://host/x", ""])
 def test_an_address_that_mlflow_cannot_use_is_a_users_error(uri: str) -> None:
     with pytest.raises(UserError, match="sqlite:///"):
         check_reachable(uri)
@@ -341,10 +354,7 @@ def test_a_server_shows_the_same_as_a_file(server: UiServer, tmp_path: Path) -> 
     run = runs_of(server.address)[run_key(0)]
     assert run.info.status == "KILLED"
     assert len(history(server.address, run, "train_loss")) == 6
-    table = MlflowClient(server.address).load_table(
-        run.info.experiment_id, "replies/validation.json", [run.info.run_id]
-    )
-    assert len(table) == len(ROWS)
+    assert len(load_replies(server.address, run)) == len(ROWS)
     pages = publish_views(server.address, tmp_path / "study", server.address)
     assert sorted(pages) == ["levels", "study"]
     with pytest.raises(UserError, match="holds no runs"):
@@ -392,6 +402,37 @@ def test_stopping_the_server_leaves_no_process(empty_store: Path, tmp_path: Path
         assert probe.connect_ex(("127.0.0.1", int(running.address.rpartition(":")[2]))) != 0
 
 
+def test_a_server_ends_with_whoever_started_it(empty_store: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    program = (
+        "import sys, time; from showhow.tracking.server import serve_ui; server = serve_ui(sys.argv[1]);"
+        "print(server.process.pid, flush=True); time.sleep(600)"
+    )
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    starter = subprocess.Popen([sys.executable, "-c", program, uri], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    group = int(starter.stdout.readline())
+    starter.kill()
+    starter.communicate()
+    deadline = time.monotonic() + 20
+    while members(group) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert members(group) == []
+
+
+def members(group: int) -> list[int]:
+    """Processes of a group that run; one that ended and was not waited for (state Z) does not."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
 def test_a_server_listens_to_this_machine_only_unless_told(uri: str) -> None:
     with pytest.raises(UserError, match="no password"):
         serve_ui(uri, host="0.0.0.0")  # noqa: S104 - it is refused
@@ -400,5 +441,5 @@ def test_a_server_listens_to_this_machine_only_unless_told(uri: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(UserError, match="did not start"):
+        with pytest.raises(UserError, match="nothing else uses"):
             serve_ui(uri, port=taken.getsockname()[1])

@@ -1,4 +1,5 @@
-"""Examples: a problem explained at one level, as a row; which split a question belongs to; one block of candidates drawn.
+"""Examples: a problem explained at one level, as a row; which split a question belongs to; one block of candidates
+drawn.
 
 Pure. Everything here is a function of the dataset's spec and the block's number, never of who computes it.
 """
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 
 from showhow.seeds import rng_for
 from showhow.study.dataset_spec import DatasetSpec
-from showhow.tasks.base import Problem
+from showhow.tasks.base import Problem, Task
 from showhow.tasks.explain import Level, explain, filler, shuffled
 
 BLOCK_EXAMPLES = 8192
@@ -32,7 +33,8 @@ def question_hash(question: str) -> int:
 def draw_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Example], list[int]]:
     """Draw a block of candidates that belong to the spec's split; return them with their hashes. Repeats are still in.
 
-    The stream is keyed by task, split, seed and block but not by level, so that all levels explain the same problems."""
+    The stream is keyed by task, split, seed and block but not by level, so that all levels explain the same
+    problems."""
     key = ("problems", spec.task.model_dump_json(), spec.split, spec.seed, block)
     rng, other_rng = rng_for(*key), rng_for("others", *key)
     buckets = spec.buckets
@@ -44,19 +46,21 @@ def draw_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Examp
         if hashed % 100 not in buckets:
             continue
         other = spec.task.draw(other_rng) if spec.level is Level.SHUFFLED else None
-        rows.append(to_example(spec, problem, other))
+        rows.append(to_example(spec.task, spec.level, spec.control_length, problem, other))
         hashes.append(hashed)
     return rows, hashes
 
 
-def to_example(spec: DatasetSpec, problem: Problem, other: Problem | None = None) -> Example:
-    """Explain a problem at the spec's level. `other` lends its steps to the control `shuffled`."""
-    layout, length_of = spec.task.text_format, spec.control_length
-    if spec.level is Level.FILLER:
-        matched = explain(problem, length_of, layout)
-        return Example(problem.question, filler(problem, length_of, layout), problem.answer, matched)
-    if spec.level is Level.SHUFFLED:
+def to_example(
+    task: Task, level: Level, control_length: Level, problem: Problem, other: Problem | None = None
+) -> Example:
+    """Explain a problem of a task at a level. `other` lends its steps to the control `shuffled`."""
+    layout = task.text_format
+    if level is Level.FILLER:
+        matched = explain(problem, control_length, layout)
+        return Example(problem.question, filler(problem, control_length, layout), problem.answer, matched)
+    if level is Level.SHUFFLED:
         if other is None:
             raise ValueError("the control `shuffled` needs another problem")
-        return Example(problem.question, shuffled(problem, other, length_of, layout), problem.answer, None)
-    return Example(problem.question, explain(problem, spec.level, layout), problem.answer, None)
+        return Example(problem.question, shuffled(problem, other, control_length, layout), problem.answer, None)
+    return Example(problem.question, explain(problem, level, layout), problem.answer, None)

@@ -1,8 +1,8 @@
 """Generates a dataset into Parquet shards, in parallel with Ray Data or, when it is small, in this process.
 
-Work is cut into blocks of candidates. A block is drawn from its own keyed stream, so who draws it does not matter; the driver
-then sees the hashes of all questions, keeps the first of each, and every block writes what it keeps as one shard. The bytes
-are therefore the same whatever the number of workers.
+Work is cut into blocks of candidates. A block is drawn from its own keyed stream, so who draws it does not matter; the
+driver then sees the hashes of all questions, keeps the first of each, and every block writes what it keeps as one
+shard. The bytes are therefore the same whatever the number of workers.
 """
 
 import functools
@@ -46,7 +46,8 @@ def is_large(spec: DatasetSpec) -> bool:
 
 
 def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
-    """Return the folder of the dataset, generating it unless it is there already. `home` must be reachable from every worker.
+    """Return the folder of the dataset, generating it unless it is there already. `home` must be reachable from every
+    worker.
 
     Raises UserError when the task has too few different questions, or when a finished shard no longer has its bytes."""
     folder = home / spec.fingerprint
@@ -70,12 +71,12 @@ def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
 
 def _draw_enough(
     spec: DatasetSpec, folder: Path, on_cluster: bool
-) -> tuple[list[Int64[ndarray, "candidates"]], list[Block]]:
+) -> tuple[list[Int64[ndarray, " candidates"]], list[Block]]:
     """Draw blocks, in rounds, until they hold enough different questions."""
     (folder / "candidates").mkdir()
     blocks: list[Block] = []
-    hashes: list[Int64[ndarray, "candidates"]] = []
-    seen: Int64[ndarray, "questions"] = np.empty(0, dtype=np.int64)
+    hashes: list[Int64[ndarray, " candidates"]] = []
+    seen: Int64[ndarray, " questions"] = np.empty(0, dtype=np.int64)
     while len(seen) < spec.examples:
         missing = max(spec.examples - len(seen), _LEAST_DRAWN)
         first = len(blocks)
@@ -90,8 +91,8 @@ def _draw_enough(
         if len(seen) - before < _LEAST_NEW_SHARE * missing:
             shutil.rmtree(folder)
             raise UserError(
-                f"the {spec.split} split asks for {spec.examples:,} different questions, but the task yields hardly more than "
-                f"{len(seen):,} there; ask for fewer or make the task larger ({spec.task!r})"
+                f"the {spec.split} split asks for {spec.examples:,} different questions, but the task yields hardly "
+                f"more than {len(seen):,} there; ask for fewer or make the task larger ({spec.task!r})"
             )
     return hashes, blocks
 
@@ -125,7 +126,7 @@ def _candidates(folder: str, block: Block) -> Path:
     return Path(folder) / "candidates" / f"{int(block['block']):05d}.parquet"
 
 
-def _first_of_each(hashes: Int64[ndarray, "candidates"], wanted: int) -> ndarray[Any, np.dtype[np.bool_]]:
+def _first_of_each(hashes: Int64[ndarray, " candidates"], wanted: int) -> ndarray[Any, np.dtype[np.bool_]]:
     """Mark the first occurrence of each question, and of those only the first `wanted`."""
     kept = np.zeros(len(hashes), dtype=bool)
     first = np.sort(np.unique(hashes, return_index=True)[1])[:wanted]

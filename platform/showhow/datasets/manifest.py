@@ -30,8 +30,8 @@ class Shard(BaseModel):
 
 class Manifest(BaseModel):
     """What produced a dataset. symbols: tokens as the from-scratch tokenizer counts them, questions and targets.
-    duplicate_share: of the candidates drawn, the share dropped because the question was there already. chance: 1 / number
-    of possible answers. majority_answer, majority_share: the commonest answer and how often it is right."""
+    duplicate_share: of the candidates drawn, the share dropped because the question was there already. chance: 1 /
+    number of possible answers. majority_answer, majority_share: the commonest answer and how often it is right."""
 
     model_config = STRICT
 
@@ -61,7 +61,9 @@ class Manifest(BaseModel):
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            raise UserError(f"{path} is not a manifest of this version ({error.error_count()} faults); delete its folder") from None
+            raise UserError(
+                f"{path} is not a manifest of this version ({error.error_count()} faults); delete its folder"
+            ) from None
 
     def verify(self, folder: Path) -> None:
         """Compare each shard with its hash. Raises UserError naming the first that is missing or has other bytes."""

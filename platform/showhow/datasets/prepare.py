@@ -1,7 +1,7 @@
 """Makes ready what the trials of a study read: every distinct dataset, generated once and tokenised once per tokenizer.
 
-Small datasets are made side by side, each whole in one Ray task; large ones are spread over the cluster by Ray Data, one
-after another. Both take the same functions, so the bytes are the same.
+Small datasets are made side by side, each whole in one Ray task; large ones are spread over the cluster by Ray Data,
+one after another. Both take the same functions, so the bytes are the same.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-
 from showhow.datasets.generate import generate, is_large
 from showhow.datasets.manifest import Manifest
 from showhow.datasets.tokenise import StudyTokenizer, tokenise, tokenizer_for
@@ -32,7 +31,8 @@ class Preparation:
     """The datasets of a study, made when a trial first needs them and shared by all that need the same."""
 
     def __init__(self, home: Path, say: Callable[[str], None]) -> None:
-        """`home`: the folder of all studies, reachable from every process of the cluster. `say` takes lines about progress."""
+        """`home`: the folder of all studies, reachable from every process of the cluster. `say` takes lines about
+        progress."""
         self._home, self._say = home, say
         self._ready: dict[tuple[str, str, int], str] = {}
         self._tokenizers: dict[str, StudyTokenizer] = {}
@@ -73,7 +73,11 @@ class Preparation:
     def _summary(self, spec: DatasetSpec) -> dict[str, Json]:
         """Return what the tracker shows of a dataset; the rest stands in its manifest, to which `path` leads."""
         facts = self.manifest(spec).model_dump(mode="json", exclude={"spec", "shards"})
-        return facts | {"task": spec.task.kind, "level": spec.level.value, "path": str(self._datasets / spec.fingerprint)}
+        return facts | {
+            "task": spec.task.kind,
+            "level": spec.level.value,
+            "path": str(self._datasets / spec.fingerprint),
+        }
 
     @property
     def _datasets(self) -> Path:

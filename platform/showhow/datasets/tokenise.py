@@ -1,4 +1,5 @@
-"""Tokenises a dataset once per tokenizer, into an Arrow file that trials read by memory map (format: `training/tokens.py`).
+"""Tokenises a dataset once per tokenizer, into an Arrow file that trials read by memory map (format:
+`training/tokens.py`).
 
 From-scratch models get a word-level tokenizer made of their task's symbols; pretrained ones bring a `tokenizer.json`.
 """
@@ -19,7 +20,6 @@ from showhow.datasets.manifest import Manifest
 from showhow.errors import UserError
 from showhow.fingerprint import fingerprint
 from showhow.seeds import rng_for
-from showhow.study.dataset_spec import DatasetSpec
 from showhow.study.recipe import ModelSpec, PretrainedModel
 from showhow.tasks.base import Task
 from showhow.tasks.explain import FILLER_SYMBOL, SYMBOL, Level, symbols
@@ -64,8 +64,8 @@ def tokenizer_for(model: ModelSpec, tasks: list[Task]) -> StudyTokenizer:
 def symbol_tokenizer(tasks: list[Task]) -> StudyTokenizer:
     """Return a word-level tokenizer with a token for each number up to the tasks' largest, each word and each sign.
 
-    A number is one token wherever it stands, so that a step is a function of few tokens; joining a text's tokens gives the
-    text back. Words and signs are collected from problems drawn with a key of their own, at every level."""
+    A number is one token wherever it stands, so that a step is a function of few tokens; joining a text's tokens gives
+    the text back. Words and signs are collected from problems drawn with a key of their own, at every level."""
     words = {symbol for task in tasks for text in _texts(task) for symbol in symbols(text) if not symbol.isdecimal()}
     numbers = [str(number) for number in range(max(task.largest_number for task in tasks) + 1)]
     vocabulary = {token: index for index, token in enumerate([_PAD, _END, _UNKNOWN, *numbers, *sorted(words)])}
@@ -81,13 +81,13 @@ def _texts(task: Task) -> list[str]:
     problems = [task.draw(rng) for _ in range(_PROBLEMS_READ_FOR_SYMBOLS)]
     texts = [problem.question for problem in problems]
     for level in Level:
-        spec = DatasetSpec.model_construct(task=task, level=level, control_length=Level.SHORT)
-        texts += [to_example(spec, problem, other=problems[0]).target for problem in problems]
+        texts += [to_example(task, level, Level.SHORT, problem, problems[0]).target for problem in problems]
     return texts
 
 
 def pretrained_tokenizer(name: str) -> StudyTokenizer:
-    """Return the fast tokenizer of a pretrained model, by local folder or Hugging Face name. Raises UserError without one."""
+    """Return the fast tokenizer of a pretrained model, by local folder or Hugging Face name. Raises UserError without
+    one."""
     try:
         folder = Path(name)
         if folder.is_dir():
@@ -105,7 +105,9 @@ def pretrained_tokenizer(name: str) -> StudyTokenizer:
         ) from None
     ids = {role: _special_id(tokenizer, settings.get(f"{role}_token")) for role in ("pad", "eos", "bos")}
     if ids["eos"] is None:
-        raise UserError(f'model.name = "{name}": its tokenizer has no end token (eos_token), so a reply could never end')
+        raise UserError(
+            f'model.name = "{name}": its tokenizer has no end token (eos_token), so a reply could never end'
+        )
     pad = ids["eos"] if ids["pad"] is None else ids["pad"]
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -137,12 +139,23 @@ def tokenise(folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_s
     if dropped > max_dropped_share:
         longest = max(len(p) + len(t) for p, t in zip(prompts, targets, strict=True))
         raise UserError(
-            f"{dropped:.1%} of the {manifest.spec.split} rows at level {manifest.spec.level} are longer than data.max_tokens = "
-            f"{max_tokens} (the longest has {longest}), and data.max_dropped_share = {max_dropped_share:g}; "
-            "raise max_tokens, or allow a larger share to be dropped"
+            f"{dropped:.1%} of the {manifest.spec.split} rows at level {manifest.spec.level} are longer than "
+            f"data.max_tokens = {max_tokens} (the longest has {longest}), and data.max_dropped_share = "
+            f"{max_dropped_share:g}; raise max_tokens, or allow a larger share to be dropped"
         )
-    _write(path, words, manifest, pa.table({"prompt_ids": _lists(prompts), "target_ids": _lists(targets),
-        "question": table["question"], "target": table["target"]}).filter(pa.array(fits)))
+    _write(
+        path,
+        words,
+        manifest,
+        pa.table(
+            {
+                "prompt_ids": _lists(prompts),
+                "target_ids": _lists(targets),
+                "question": table["question"],
+                "target": table["target"],
+            }
+        ).filter(pa.array(fits)),
+    )
     return path
 
 
@@ -154,9 +167,7 @@ def _target_ids(words: StudyTokenizer, table: pa.Table, manifest: Manifest, fold
     endings = _encode(words, [prefix + answer for answer in table["answer"].to_pylist()], folder)
     matched = _encode(words, table["matched"].to_pylist(), folder)
     dot = words.tokenizer.encode(FILLER_SYMBOL, add_special_tokens=False).ids[-1:]
-    return [
-        dot * (len(whole) - len(ending)) + ending for whole, ending in zip(matched, endings, strict=True)
-    ]
+    return [dot * (len(whole) - len(ending)) + ending for whole, ending in zip(matched, endings, strict=True)]
 
 
 def _encode(words: StudyTokenizer, texts: list[str], folder: Path, add_special_tokens: bool = False) -> list[list[int]]:
@@ -164,9 +175,13 @@ def _encode(words: StudyTokenizer, texts: list[str], folder: Path, add_special_t
     found: list[list[int]] = []
     for start in range(0, len(texts), _ROWS_AT_ONCE):
         part = texts[start : start + _ROWS_AT_ONCE]
-        for text, encoding in zip(part, words.tokenizer.encode_batch_fast(part, add_special_tokens=add_special_tokens), strict=True):
+        for text, encoding in zip(
+            part, words.tokenizer.encode_batch_fast(part, add_special_tokens=add_special_tokens), strict=True
+        ):
             if unknown is not None and unknown in encoding.ids:
-                raise UserError(f'{folder}: the tokenizer made of the task\'s symbols does not know a symbol of "{text}"')
+                raise UserError(
+                    f'{folder}: the tokenizer made of the task\'s symbols does not know a symbol of "{text}"'
+                )
             found.append(encoding.ids)
     return found
 

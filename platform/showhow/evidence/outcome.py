@@ -11,10 +11,10 @@ class RunOutcome:
 
     level: the explanation level it was trained at; trial: name of its point of the search space; params: that point.
     status: finished, stopped, failed or interrupted; stopped_by: the stop rule's name where one ended it.
-    selection: last validation accuracy, by which the best trial of a level is chosen (never the test accuracy); None if it
-    was never evaluated.
-    grades: for each test question, in the dataset's order, whether the answer was right; None unless the run used up its
-    budget or solved the task, since only such runs may be compared.
+    selection: last validation accuracy, by which the best trial of a level is chosen (never the test accuracy); None if
+    it was never evaluated.
+    grades: for each test question, in the dataset's order, whether the answer was right; None unless the run used up
+    its budget or solved the task, since only such runs may be compared.
     curve: (examples seen, validation accuracy) pairs, in order.
     splits: accuracy on each further evaluation split.
     """

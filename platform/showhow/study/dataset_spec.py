@@ -11,14 +11,14 @@ from showhow.tasks.explain import Level
 GENERATOR_VERSION = 1  # raise it when the same spec would give other rows
 TRAIN = "train"
 
-# A question's hash puts it in one of 100 buckets, and each split owns some: no question is ever in two splits, whatever the
-# seed, the level or the number of examples.
+# A question's hash puts it in one of 100 buckets, and each split owns some: no question is ever in two splits, whatever
+# the seed, the level or the number of examples.
 _BUCKETS = {TRAIN: range(80), VALIDATION: range(80, 90), TEST: range(90, 100)}
 
 
 class DatasetSpec(BaseModel):
-    """An immutable set of examples. split: `train`, `validation`, `test` or the study's name of a further evaluation split,
-    which draws from the test buckets. control_length: the level whose length the controls have."""
+    """An immutable set of examples. split: `train`, `validation`, `test` or the study's name of a further evaluation
+    split, which draws from the test buckets. control_length: the level whose length the controls have."""
 
     model_config = STRICT
 

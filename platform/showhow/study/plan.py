@@ -1,4 +1,5 @@
-"""What a study will cost before it starts: runs, examples, tokens, disk, memory. Estimates from formulas and drawn problems."""
+"""What a study will cost before it starts: runs, examples, tokens, disk, memory. Estimates from formulas and drawn
+problems."""
 
 import json
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from showhow.tasks.base import Task
 from showhow.tasks.explain import Level, explain, filler, shuffled, symbols
 
 _PROBLEMS_DRAWN = 200
-# Parquet with zstd, and Arrow with 4 bytes a token, its text and its offsets; bytes per symbol and per row of modular_sum and
-# listops datasets, rounded up.
+# Parquet with zstd, and Arrow with 4 bytes a token, its text and its offsets; bytes per symbol and per row of
+# modular_sum and listops datasets, rounded up.
 _DISK_BYTES_PER_SYMBOL, _DISK_BYTES_PER_ROW = 8, 40
 # A process that has imported torch and transformers, resident.
 _PROCESS_BYTES = 750_000_000
-# float32 weights, gradients and Adam's two moments (Rajbhandari et al., arXiv 1910.02054, section 3.1, without fp16 copies).
+# float32 weights, gradients and Adam's two moments (Rajbhandari et al., arXiv 1910.02054, section 3.1, without fp16
+# copies).
 _BYTES_PER_PARAMETER = 16
 
 
@@ -35,8 +37,8 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's size. Training figures are upper bounds: stop rules and goals only lower them. parameters and memory are None
-    for a pretrained model that is not on this disk. at_once: runs side by side on a machine of `cpus` CPUs."""
+    """A study's size. Training figures are upper bounds: stop rules and goals only lower them. parameters and memory
+    are None for a pretrained model that is not on this disk. at_once: runs side by side on a machine of `cpus` CPUs."""
 
     levels: tuple[LevelPlan, ...]
     trials: int
@@ -117,12 +119,14 @@ def _mean_symbols(task: Task, level: Level, control_length: Level) -> tuple[floa
 
 
 def vocabulary_size(task: Task) -> int:
-    """Return about how many tokens the tokenizer made of a task's symbols has: its numbers, and some words and signs."""
+    """Return about how many tokens the tokenizer made of a task's symbols has: its numbers, and some words and
+    signs."""
     return task.largest_number + 32
 
 
 def parameter_count(trial: Trial) -> int | None:
-    """Return the number of parameters; of a pretrained model from the headers of its safetensors files (None without them)."""
+    """Return the number of parameters; of a pretrained model from the headers of its safetensors files (None without
+    them)."""
     if isinstance(trial.model, ScratchModel):
         return trial.model.parameter_count(vocabulary_size(trial.task))
     return _stored_parameters(trial.model)
@@ -147,8 +151,8 @@ def _stored_parameters(model: PretrainedModel) -> int | None:
 def memory_bytes(trial: Trial, parameters: int | None, tokens: float) -> int | None:
     """Estimate the resident memory of a run: the process, weights and optimizer, and what the backward pass keeps.
 
-    Activations: s b h (34 + 5 a s / h) bytes a layer in 16 bit (Korthikanti et al., arXiv 2205.05198, eq. 2), twice that in
-    32; s: tokens a row, b: rows at once, h: hidden size, a: attention heads."""
+    Activations: s b h (34 + 5 a s / h) bytes a layer in 16 bit (Korthikanti et al., arXiv 2205.05198, eq. 2), twice
+    that in 32; s: tokens a row, b: rows at once, h: hidden size, a: attention heads."""
     if parameters is None:
         return None
     activations = 0.0

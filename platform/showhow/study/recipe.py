@@ -1,6 +1,7 @@
 """The model and the recipe: what is fine-tuned and all hyperparameters of one fine-tuning. Pure and typed.
 
-The fields a study file leaves out take the values stated here; `showhow plan` prints them all and every run records them.
+The fields a study file leaves out take the values stated here; `showhow plan` prints them all and every run records
+them.
 """
 
 from typing import Annotated, Literal
@@ -15,10 +16,11 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class Recipe(BaseModel):
     """All hyperparameters of one fine-tuning.
 
-    batch_size: examples per optimizer step; micro_batch_size: examples per forward pass (gradients are accumulated until
-    batch_size; None: the whole batch at once). max_examples: training examples seen in all, repeats counted.
-    batching: `grouped` puts examples of similar length together, `packed` joins several in one row without letting them see
-    each other (causal models only). precision: `auto` is bfloat16 autocast where the processor computes in it, else float32.
+    batch_size: examples per optimizer step; micro_batch_size: examples per forward pass (gradients are accumulated
+    until batch_size; None: the whole batch at once). max_examples: training examples seen in all, repeats counted.
+    batching: `grouped` puts examples of similar length together, `packed` joins several in one row without letting them
+    see each other (causal models only). precision: `auto` is bfloat16 autocast where the processor computes in it, else
+    float32.
     """
 
     model_config = STRICT
@@ -57,9 +59,9 @@ class ScratchModel(BaseModel):
     """A model built from a Hugging Face configuration, with random weights and a tokenizer made of the task's symbols.
 
     heads: attention heads (default: one per 32 of hidden_size); mlp_size: width of the feed-forward part (default: 4 x
-    hidden_size). A t5 has `layers` layers in the encoder and as many in the decoder. initializer_range and rope_theta (base of
-    the rotary positions; short texts learn faster with a small one) are a llama's. tie_embeddings: one matrix reads tokens in
-    and writes them out.
+    hidden_size). A t5 has `layers` layers in the encoder and as many in the decoder. initializer_range and rope_theta
+    (base of the rotary positions; short texts learn faster with a small one) are a llama's. tie_embeddings: one matrix
+    reads tokens in and writes them out.
     """
 
     model_config = STRICT
@@ -109,7 +111,8 @@ class ScratchModel(BaseModel):
 
 
 class PretrainedModel(BaseModel):
-    """A model and its tokenizer by Hugging Face name or local folder; safetensors only, no code from the model's author."""
+    """A model and its tokenizer by Hugging Face name or local folder; safetensors only, no code from the model's
+    author."""
 
     model_config = STRICT
 

@@ -1,8 +1,8 @@
 """The search space: named axes over the fields of a study, and the points drawn from it. Pure.
 
 An axis is named by the field it sets: `explanation`, a recipe field (`learning_rate`), or a field of another section
-(`task.style`, `model.hidden_size`, `data.train_examples`). Grid axes are crossed; the other axes are drawn `samples` times,
-and draw i is the same at every grid point, so that explanation levels are compared on equal terms.
+(`task.style`, `model.hidden_size`, `data.train_examples`). Grid axes are crossed; the other axes are drawn `samples`
+times, and draw i is the same at every grid point, so that explanation levels are compared on equal terms.
 """
 
 import itertools
@@ -155,14 +155,17 @@ class SearchSpace(BaseModel):
         return {**settings, "axes": dict(_flatten(rest))}
 
     def points(self) -> list[dict[str, Scalar]]:
-        """Return the points of a random or grid search, samples outermost, so that every level gets its first point early."""
+        """Return the points of a random or grid search, samples outermost, so that every level gets its first point
+        early."""
         grids = {name: axis.grid for name, axis in self.axes.items() if isinstance(axis, Grid)}
         drawn = {name: axis for name, axis in self.axes.items() if not isinstance(axis, Grid)}
         samples = self.samples if drawn else 1
         points = []
         for sample in range(samples):
-            fixed = {name: axis.draw(self._stratified(name, sample, samples)) for name, axis in drawn.items()}
-            points += [dict(zip(grids, cell, strict=True)) | fixed for cell in itertools.product(*grids.values())]
+            fixed: dict[str, Scalar] = {
+                name: axis.draw(self._stratified(name, sample, samples)) for name, axis in drawn.items()
+            }
+            points += [{**dict(zip(grids, cell, strict=True)), **fixed} for cell in itertools.product(*grids.values())]
         return points
 
     def _stratified(self, name: str, sample: int, samples: int) -> float:

@@ -1,4 +1,5 @@
-"""Where a study file's contents stand, so that a mistake is answered with file, line, what is allowed and the nearest name."""
+"""Where a study file's contents stand, so that a mistake is answered with file, line, what is allowed and the nearest
+name."""
 
 import json
 import re
@@ -65,7 +66,8 @@ class Source:
         return json.dumps(self.values, default=str)
 
     def fault(self, key: str, message: str) -> UserError:
-        """Return the error for a key such as `recipe.batch_size`, with the line of the key or of the section around it."""
+        """Return the error for a key such as `recipe.batch_size`, with the line of the key or of the section around
+        it."""
         where = key
         while where and where not in self.lines and where not in self.changed:
             where = where.rpartition(".")[0]
@@ -100,7 +102,8 @@ class Source:
 
 
 def _follow(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel] | None]:
-    """Return the key that a pydantic location stands for (without the tags of unions) and the model that owns its last part."""
+    """Return the key that a pydantic location stands for (without the tags of unions) and the model that owns its last
+    part."""
     key: list[str] = []
     owners: list[type[BaseModel]] = [model]
     owner: type[BaseModel] | None = model
@@ -151,7 +154,8 @@ def _typed(text: str) -> Any:
 
 
 def _lines_of(text: str) -> dict[str, int]:
-    """Return the 1-based line of each dotted key and section header of a TOML text; keys inside inline tables excepted."""
+    """Return the 1-based line of each dotted key and section header of a TOML text; keys inside inline tables
+    excepted."""
     lines: dict[str, int] = {}
     section = ""
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,8 +1,8 @@
 """Stop rules: when a poor trial is ended early. Pure: the decision itself is made with Ray's schedulers (tuning/).
 
 Trials are compared only with trials of the same explanation level. A model without explanation leads early, because it
-reaches chance at once, so a rule across levels stops exactly the trials that win later. And a trial is judged by the mean
-over its seeds, once `min_seeds` of them have come as far, because one seed may click late by bad luck.
+reaches chance at once, so a rule across levels stops exactly the trials that win later. And a trial is judged by the
+mean over its seeds, once `min_seeds` of them have come as far, because one seed may click late by bad luck.
 """
 
 from typing import Annotated, Literal
@@ -16,7 +16,8 @@ _Common = Annotated[int, Field(ge=1)]
 
 
 class NoStopping(BaseModel):
-    """Every run uses its whole budget, unless it reaches goal_accuracy on the validation split first (if one is set)."""
+    """Every run uses its whole budget, unless it reaches goal_accuracy on the validation split first (if one is
+    set)."""
 
     model_config = STRICT
 
@@ -27,10 +28,10 @@ class NoStopping(BaseModel):
 class Asha(BaseModel):
     """Asynchronous successive halving (Li et al., arXiv 1810.05934) within a level.
 
-    budget: the unit in which progress is counted. grace: share of the budget before the first decision; reduction_factor:
-    of that many trials one goes on at each rung. metric: what trials are compared by; the training loss falls in stairs
-    before accuracy moves, so it sees a run that is about to click. (Where the wording itself is searched, losses of different
-    wordings cannot be compared: use accuracy.)
+    budget: the unit in which progress is counted. grace: share of the budget before the first decision;
+    reduction_factor: of that many trials one goes on at each rung. metric: what trials are compared by; the training
+    loss falls in stairs before accuracy moves, so it sees a run that is about to click. (Where the wording itself is
+    searched, losses of different wordings cannot be compared: use accuracy.)
     """
 
     model_config = STRICT
@@ -45,8 +46,8 @@ class Asha(BaseModel):
 
 
 class Median(BaseModel):
-    """The median rule of Vizier (Golovin et al., KDD 2017) within a level: a trial goes when its best value so far is worse
-    than the median of the others' running means. `min_trials`: others needed before anything is decided."""
+    """The median rule of Vizier (Golovin et al., KDD 2017) within a level: a trial goes when its best value so far is
+    worse than the median of the others' running means. `min_trials`: others needed before anything is decided."""
 
     model_config = STRICT
 

@@ -26,10 +26,10 @@ EXPLANATION = "explanation"
 
 
 class Data(BaseModel):
-    """The `[data]` section. eval_examples: questions in validation, in test and in each of eval_splits, which are variants of
-    the task (`eval_splits.longer = { terms = 10 }`). max_tokens: longest prompt with target that a model is shown; longer
-    rows are dropped and counted, and more than max_dropped_share of them is an error. control_length: the level whose length
-    the controls `shuffled` and `filler` have."""
+    """The `[data]` section. eval_examples: questions in validation, in test and in each of eval_splits, which are
+    variants of the task (`eval_splits.longer = { terms = 10 }`). max_tokens: longest prompt with target that a model is
+    shown; longer rows are dropped and counted, and more than max_dropped_share of them is an error. control_length: the
+    level whose length the controls `shuffled` and `filler` have."""
 
     model_config = STRICT
 
@@ -58,10 +58,10 @@ class Data(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """The `[evaluation]` section, which bounds what evaluation costs. every_examples: training examples between evaluations
-    (default: a twentieth of max_examples); validation_examples: questions asked each time (default: at most 200 of
-    eval_examples); all of test and of the further splits are asked once, at the end. solved_accuracy: a run at or above it
-    has solved the task."""
+    """The `[evaluation]` section, which bounds what evaluation costs. every_examples: training examples between
+    evaluations (default: a twentieth of max_examples); validation_examples: questions asked each time (default: at most
+    200 of eval_examples); all of test and of the further splits are asked once, at the end. solved_accuracy: a run at
+    or above it has solved the task."""
 
     model_config = STRICT
 
@@ -72,8 +72,8 @@ class Evaluation(BaseModel):
 
 
 class Resources(BaseModel):
-    """The `[resources]` section: what one trial holds while it runs. It does not change results, so it may be changed when
-    a study is continued."""
+    """The `[resources]` section: what one trial holds while it runs. It does not change results, so it may be changed
+    when a study is continued."""
 
     model_config = STRICT
 
@@ -177,7 +177,8 @@ class Study(BaseModel):
         return study
 
     def check_points(self) -> None:
-        """Build every trial that the grids and the bounds of the ranges can ask for. Raises UserError naming the axis."""
+        """Build every trial that the grids and the bounds of the ranges can ask for. Raises UserError naming the
+        axis."""
         self.trial("check", self._lowest)
         for name, axis in self.search.axes.items():
             for value in axis.extremes:
@@ -202,7 +203,8 @@ class Study(BaseModel):
                 raise _PointError(
                     "data.train_examples" if spec.split == TRAIN else "data.eval_examples",
                     f"{spec.examples:,} different questions asked of the {spec.split} split, but this task has "
-                    f"{possible:,} in all and {share:.0%} of them belong to that split; ask for fewer or make the task larger",
+                    f"{possible:,} in all and {share:.0%} of them belong to that split; "
+                    "ask for fewer or make the task larger",
                 )
 
     def trial(self, name: str, point: dict[str, Scalar]) -> Trial:
@@ -240,8 +242,8 @@ class Study(BaseModel):
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
-        """The trials of a random or grid search, in the order in which they should start. With optuna each level's trials
-        are named likewise and their points are chosen while the study runs."""
+        """The trials of a random or grid search, in the order in which they should start. With optuna each level's
+        trials are named likewise and their points are chosen while the study runs."""
         return tuple(self.trial(self.trial_name(index), point) for index, point in enumerate(self.search.points()))
 
     @staticmethod

@@ -33,6 +33,7 @@ _CLIENT_SETTINGS = {  # defaults for mlflow's client; what is already set stays
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the delivery tries again itself; MLflow's default blocks for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # text for people is printed by the command line only
 }
 
 

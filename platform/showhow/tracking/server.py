@@ -22,6 +22,12 @@ log = logging.getLogger("showhow")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _START_SECONDS, _STOP_SECONDS = 120.0, 5.0  # 4 s on an idle machine, 30 s were seen on a busy one
 
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a handful of further processes, for features we do not use
+    "PYTHONSAFEPATH": "1",  # whatever lies in the current folder is not imported
+}
+
 
 @dataclass
 class UiServer:
@@ -73,7 +79,7 @@ def serve_ui(uri: str, host: str = "127.0.0.1", port: int | None = None, allow_r
             f"host {host}: anyone who reaches it could read and delete all runs, for the server asks no password. "
             f"Allowed: {', '.join(LOOPBACK)}. Do: use 127.0.0.1 and an SSH tunnel, or allow remote access explicitly."
         )
-    port = port if port is not None else _free_port(host)
+    port = _free_port(host, port or 0)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with tempfile.TemporaryFile() as said:
         server = UiServer(address, _start(uri, host, port, said))
@@ -91,8 +97,7 @@ def _start(uri: str, host: str, port: int, said: IO[bytes]) -> subprocess.Popen[
     if (artifacts := artifact_location(uri)) is not None:
         command += ["--artifacts-destination", artifacts]
     # the address goes by the environment: a command line, and a password in it, can be read by every user (ps)
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PYTHONSAFEPATH"] = "1"  # whatever lies in the current folder is not imported
+    environment = {**os.environ, **_SETTINGS, "MLFLOW_BACKEND_STORE_URI": uri}
     environment.pop("MLFLOW_TRACKING_URI", None)
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True
@@ -116,7 +121,15 @@ def _wait_until_healthy(server: UiServer, said: IO[bytes]) -> None:
     )
 
 
-def _free_port(host: str) -> int:
+def _free_port(host: str, port: int) -> int:
+    """Return `port`, or any free one for 0. Raises UserError when it cannot be had."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} on {host}: {error.strerror}. Allowed: a port that nothing else uses. "
+                "Do: leave the port out to have a free one picked."
+            ) from error
         return int(probe.getsockname()[1])

@@ -1,7 +1,8 @@
 """What a tracker is: something that records events. What happens in a study is one stream of these events.
 
-The JSONL tracker (`jsonl.py`) writes the stream to the study's journal, which is the truth that results, resuming and the
-picture are read from. The MLflow tracker (`mlflow.py`) shows the same stream in the MLflow UI. Neither knows the other.
+The JSONL tracker (`jsonl.py`) writes the stream to the study's journal, which is the truth that results, resuming and
+the picture are read from. The MLflow tracker (`mlflow.py`) shows the same stream in the MLflow UI. Neither knows the
+other.
 """
 
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ class StudyStarted:
 class RunStarted:
     """One run (a trial with one seed) begins; `attempt` counts from 1 and grows when a run is tried again.
 
-    `run` is its key within the study, such as `trial-003/seed-1`; `params` are the searched and fixed recipe fields, flat;
-    `datasets` maps a role (train, or an evaluation split) to that dataset's manifest.
+    `run` is its key within the study, such as `trial-003/seed-1`; `params` are the searched and fixed recipe fields,
+    flat; `datasets` maps a role (train, or an evaluation split) to that dataset's manifest.
     """
 
     run: str

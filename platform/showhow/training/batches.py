@@ -1,4 +1,5 @@
-"""Turns tokenised rows into batches: which rows, in which order, padded or packed how. The order is a function of the seed.
+"""Turns tokenised rows into batches: which rows, in which order, padded or packed how. The order is a function of the
+seed.
 
 A batch is a dict of tensors as the Hugging Face models take them, `labels` being -100 wherever no loss is taken: on the
 question (the loss is on the response only) and on padding.
@@ -19,15 +20,15 @@ from showhow.training.tokens import TokenFile
 IGNORED = -100
 Batch = dict[str, torch.Tensor]
 
-# Rows are sorted by length within a stretch of so many batches: long enough to waste little padding, short enough that the
-# order stays random.
+# Rows are sorted by length within a stretch of so many batches: long enough to waste little padding, short enough that
+# the order stays random.
 _GROUPED_BATCHES = 50
 _PACKED_ROW_TOKENS = 256
 
 
-def row_order(lengths: Int64[ndarray, "rows"], batch_size: int, seed: int) -> Iterator[Int64[ndarray, "batch"]]:
-    """Yield the rows of one batch after another, without end: each pass over the dataset is a new permutation, and batches
-    hold rows of similar length."""
+def row_order(lengths: Int64[ndarray, " rows"], batch_size: int, seed: int) -> Iterator[Int64[ndarray, " batch"]]:
+    """Yield the rows of one batch after another, without end: each pass over the dataset is a new permutation, and
+    batches hold rows of similar length."""
     stretch = min(_GROUPED_BATCHES, max(1, len(lengths) // batch_size)) * batch_size
     waiting = np.empty(0, dtype=np.int64)
     epoch = 0
@@ -39,7 +40,9 @@ def row_order(lengths: Int64[ndarray, "rows"], batch_size: int, seed: int) -> It
         rows, waiting = waiting[:stretch], waiting[stretch:]
         rows = rows[np.argsort(lengths[rows], kind="stable")]
         batches = rows.reshape(-1, batch_size)
-        yield from batches[np.random.default_rng(seed_for("batches", seed, epoch, len(waiting))).permutation(len(batches))]
+        yield from batches[
+            np.random.default_rng(seed_for("batches", seed, epoch, len(waiting))).permutation(len(batches))
+        ]
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ def training_batches(file: TokenFile, recipe: Recipe, seed: int, is_seq2seq: boo
         yield StepBatch([collate(file, part) for part in parts], int(lengths[rows].sum()))
 
 
-def causal_batch(file: TokenFile, rows: Int64[ndarray, "batch"]) -> Batch:
-    """Return question and target in one row, padded on the right: `input_ids`, `labels`, and `attention_mask` where there is
-    padding (with none the models take their faster causal path)."""
+def causal_batch(file: TokenFile, rows: Int64[ndarray, " batch"]) -> Batch:
+    """Return question and target in one row, padded on the right: `input_ids`, `labels`, and `attention_mask` where
+    there is padding (with none the models take their faster causal path)."""
     lengths = file.prompt_lengths[rows] + file.target_lengths[rows]
     shape = (len(rows), int(lengths.max()))
     tokens = np.full(shape, file.special.pad, dtype=np.int64)
@@ -79,7 +82,7 @@ def causal_batch(file: TokenFile, rows: Int64[ndarray, "batch"]) -> Batch:
     return batch
 
 
-def seq2seq_batch(file: TokenFile, rows: Int64[ndarray, "batch"]) -> Batch:
+def seq2seq_batch(file: TokenFile, rows: Int64[ndarray, " batch"]) -> Batch:
     """Return questions for the encoder and targets as labels, both padded on the right."""
     prompts = [file.prompt(row) for row in rows]
     mask = np.zeros((len(rows), max(map(len, prompts))), dtype=np.int64)
@@ -92,9 +95,9 @@ def seq2seq_batch(file: TokenFile, rows: Int64[ndarray, "batch"]) -> Batch:
     }
 
 
-def packed_batch(file: TokenFile, rows: Int64[ndarray, "batch"]) -> Batch:
-    """Return several examples a row, first fit by decreasing length; each sees itself alone (block-diagonal causal mask) and
-    counts its positions from 0, so the loss is that of the examples one by one."""
+def packed_batch(file: TokenFile, rows: Int64[ndarray, " batch"]) -> Batch:
+    """Return several examples a row, first fit by decreasing length; each sees itself alone (block-diagonal causal
+    mask) and counts its positions from 0, so the loss is that of the examples one by one."""
     lengths = file.prompt_lengths[rows] + file.target_lengths[rows]
     bins = _first_fit(lengths, max(_PACKED_ROW_TOKENS, int(lengths.max())))
     shape = (len(bins), max(sum(int(lengths[index]) for index in members) for members in bins))
@@ -122,7 +125,7 @@ def packed_batch(file: TokenFile, rows: Int64[ndarray, "batch"]) -> Batch:
     }
 
 
-def _first_fit(lengths: Int64[ndarray, "batch"], capacity: int) -> list[list[int]]:
+def _first_fit(lengths: Int64[ndarray, " batch"], capacity: int) -> list[list[int]]:
     bins: list[list[int]] = []
     room: list[int] = []
     for index in np.argsort(-lengths, kind="stable"):
@@ -136,7 +139,7 @@ def _first_fit(lengths: Int64[ndarray, "batch"], capacity: int) -> list[list[int
     return bins
 
 
-def _padded(rows: list[Int64[ndarray, "tokens"]], value: int) -> torch.Tensor:
+def _padded(rows: list[Int64[ndarray, " tokens"]], value: int) -> torch.Tensor:
     padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row

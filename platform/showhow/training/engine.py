@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from showhow.study.recipe import Recipe
 from showhow.training.batches import IGNORED, Batch
+from showhow.training.model import is_seq2seq
 
 
 class Engine(Protocol):
@@ -17,13 +18,13 @@ class Engine(Protocol):
     model: torch.nn.Module
 
     def step(self, micro_batches: list[Batch], learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one optimizer step. Returns the mean loss per target token (nats) and the gradient norm before clipping, both
-        as tensors still on the device, so that nothing waits for it."""
+        """Do one optimizer step. Returns the mean loss per target token (nats) and the gradient norm before clipping,
+        both as tensors still on the device, so that nothing waits for it."""
 
 
 def learning_rate_at(recipe: Recipe, examples: int) -> float:
-    """Return the learning rate after so many examples: linear warm-up, then constant, linear to 0, or half a cosine to 0
-    (Loshchilov and Hutter, arXiv 1608.03983)."""
+    """Return the learning rate after so many examples: linear warm-up, then constant, linear to 0, or half a cosine to
+    0 (Loshchilov and Hutter, arXiv 1608.03983)."""
     if examples < recipe.warmup_examples:
         return recipe.learning_rate * (examples + recipe.batch_size) / (recipe.warmup_examples + recipe.batch_size)
     progress = (examples - recipe.warmup_examples) / (recipe.max_examples - recipe.warmup_examples)
@@ -37,9 +38,9 @@ def learning_rate_at(recipe: Recipe, examples: int) -> float:
 def computes_in_bfloat16(device: torch.device) -> bool:
     """True where bfloat16 matrix products run in hardware, so that autocast is faster than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     flags = torch.backends.cpu.get_cpu_capability()
-    return flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
+    return bool(flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported())
 
 
 class PlainEngine:
@@ -77,7 +78,7 @@ class PlainEngine:
             moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
             with self.autocast():
                 part = response_loss(self.model, moved) / targets
-            part.backward()
+            part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.gradient_clip)
         for group in self._optimizer.param_groups:
@@ -90,10 +91,10 @@ class PlainEngine:
 def response_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Return the summed cross-entropy (nats) over the target tokens of a batch, computed in float32.
 
-    A causal model predicts token i from those before it, so its labels are shifted by one; a seq2seq model's are not, as the
-    model shifts its decoder input itself."""
+    A causal model predicts token i from those before it, so its labels are shifted by one; a seq2seq model's are not,
+    as the model shifts its decoder input itself."""
     labels = batch["labels"]
-    if model.config.is_encoder_decoder:
+    if is_seq2seq(model):
         logits = model(**batch, use_cache=False).logits
     else:
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}

@@ -39,9 +39,7 @@ def evaluate(
     targets: list[str] = tokenizer.decode_batch([file.target(row).tolist() for row in rows], skip_special_tokens=True)
     grades = [grade(reply, target, level, file.layout) for reply, target in zip(replies, targets, strict=True)]
     questions = file.texts("question", len(rows))
-    samples = [
-        _sample(*columns) for columns in zip(questions[:_SAMPLES], targets, replies, grades, strict=False)
-    ]
+    samples = [_sample(*columns) for columns in zip(questions[:_SAMPLES], targets, replies, grades, strict=False)]
     metrics = _metrics(grades) | {"tokens_per_reply": fmean(len(tokens) + 1 for tokens in written)}
     return Evaluation(tuple(one.answer_right for one in grades), metrics, samples)
 

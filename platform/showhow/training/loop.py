@@ -1,4 +1,5 @@
-"""The one training loop. It knows nothing of Ray, of tracking, or of evaluation: it trains and says how far it has come."""
+"""The one training loop. It knows nothing of Ray, of tracking, or of evaluation: it trains and says how far it has
+come."""
 
 import math
 import time
@@ -19,8 +20,9 @@ _CHECK_EVERY_STEPS = 20
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training has come. Losses in nats per target token and norms are means since the last report; `tokens` counts
-    questions and targets without padding; `flops` is 6 x parameters x tokens (Kaplan et al., arXiv 2001.08361)."""
+    """How far training has come. Losses in nats per target token and norms are means since the last report; `tokens`
+    counts questions and targets without padding; `flops` is 6 x parameters x tokens (Kaplan et al., arXiv
+    2001.08361)."""
 
     examples: int
     tokens: int
@@ -37,8 +39,8 @@ def train(
 ) -> Iterator[Progress]:
     """Train until the recipe's max_examples, yielding after each `report_every_examples` and at the end.
 
-    The time between two yields, in which the caller may evaluate, is not counted. Raises TrialError when the loss is not a
-    number or has diverged."""
+    The time between two yields, in which the caller may evaluate, is not counted. Raises TrialError when the loss is
+    not a number or has diverged."""
     steps = recipe.max_examples // recipe.batch_size
     weights = parameter_count(engine.model)
     tokens, seconds, guard = 0, 0.0, _LossGuard(recipe.batch_size)
@@ -91,4 +93,3 @@ class _LossGuard:
                 f"the training loss diverged: from {self._first:.3g} to {mean:.3g} by step {steps_done} "
                 f"({steps_done * self._batch_size:,} examples); a lower learning rate usually helps"
             )
-

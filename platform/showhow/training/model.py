@@ -18,7 +18,8 @@ from showhow.seeds import seed_for
 from showhow.study.recipe import ModelSpec, ScratchModel
 from showhow.training.tokens import SpecialTokens
 
-# Positions are relative or rotary in both architectures, so this bounds nothing; it is a number the configuration wants.
+# Positions are relative or rotary in both architectures, so this bounds nothing; it is a number the configuration
+# wants.
 _POSITIONS = 8192
 
 

@@ -1,7 +1,7 @@
 """Generation: batched greedy replies with a key-value cache, ending as soon as every reply of the batch has ended.
 
-A loop of our own because `transformers.generate` spends most of a small model's time between its steps; it gives the same
-tokens (a test compares them).
+A loop of our own because `transformers.generate` spends most of a small model's time between its steps; it gives the
+same tokens (a test compares them).
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,15 +19,15 @@ from showhow.training.tokens import SpecialTokens
 @torch.inference_mode()
 def greedy_replies(
     model: torch.nn.Module,
-    prompts: Sequence[Int32[ndarray, "tokens"]],
+    prompts: Sequence[Int32[ndarray, " tokens"]],
     special: SpecialTokens,
     max_new_tokens: int,
     batch_size: int,
 ) -> list[list[int]]:
     """Return for each prompt the token ids the model writes, the end token left out.
 
-    Prompts are taken in order of length, so that a batch holds little padding. A reply that does not end by itself is cut
-    after `max_new_tokens`."""
+    Prompts are taken in order of length, so that a batch holds little padding. A reply that does not end by itself is
+    cut after `max_new_tokens`."""
     model.eval()
     replies: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
@@ -41,8 +41,8 @@ def greedy_replies(
 
 
 def _greedy_steps(
-    model: torch.nn.Module, prompts: list[Int32[ndarray, "tokens"]], special: SpecialTokens, max_new_tokens: int
-) -> Iterator[Int64[Tensor, "batch"]]:
+    model: torch.nn.Module, prompts: list[Int32[ndarray, " tokens"]], special: SpecialTokens, max_new_tokens: int
+) -> Iterator[Int64[Tensor, " batch"]]:
     """Yield the next token of every row, step by step, until all rows have written the end token."""
     device = next(model.parameters()).device
     tokens, mask = _left_padded(prompts, special.pad, max_new_tokens, device)
@@ -72,7 +72,7 @@ class _CausalState:
         logits: Tensor = self._output.logits[:, -1]
         return logits
 
-    def advance(self, following: Int64[Tensor, "batch"]) -> None:
+    def advance(self, following: Int64[Tensor, " batch"]) -> None:
         self._read += 1
         self._output = self._forward(following[:, None], self._next_position, self._output.past_key_values)
         self._next_position = self._next_position + 1
@@ -92,7 +92,11 @@ class _Seq2SeqState:
     """An encoder-decoder model: the question is encoded once, the reply decoded step by step."""
 
     def __init__(
-        self, model: Any, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch total"], special: SpecialTokens
+        self,
+        model: Any,
+        tokens: Int64[Tensor, "batch prompt"],
+        mask: Int64[Tensor, "batch total"],
+        special: SpecialTokens,
     ) -> None:
         self._model, self._mask = model, mask[:, : tokens.shape[1]]
         self._encoded = model.get_encoder()(input_ids=tokens, attention_mask=self._mask)
@@ -104,7 +108,7 @@ class _Seq2SeqState:
         logits: Tensor = self._output.logits[:, -1]
         return logits
 
-    def advance(self, following: Int64[Tensor, "batch"]) -> None:
+    def advance(self, following: Int64[Tensor, " batch"]) -> None:
         self._output = self._forward(following[:, None], self._output.past_key_values)
 
     def _forward(self, tokens: Tensor, cache: Any) -> Any:
@@ -122,7 +126,7 @@ def _encodes(model: Any) -> bool:
 
 
 def _left_padded(
-    prompts: list[Int32[ndarray, "tokens"]], pad: int, extra: int, device: torch.device
+    prompts: list[Int32[ndarray, " tokens"]], pad: int, extra: int, device: torch.device
 ) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, "batch total"]]:
     """Return prompts that all end in the last column, and a mask with room for `extra` tokens more."""
     width = max(map(len, prompts))

@@ -1,8 +1,9 @@
 """Reads a tokenised dataset: an Arrow file, memory-mapped, so that trials on one machine share one copy of the bytes.
 
-The format (written by `datasets/tokenise.py`): one record batch; columns `prompt_ids` and `target_ids` (large lists of int32;
-a target ends with the end token), `question` and `target` (text); schema metadata `showhow`: JSON with `pad`, `end`, `start`
-(token ids; start may be null), `vocabulary` (number of token ids) and `layout` (step separator and answer prefix).
+The format (written by `datasets/tokenise.py`): one record batch; columns `prompt_ids` and `target_ids` (large lists of
+int32; a target ends with the end token), `question` and `target` (text); schema metadata `showhow`: JSON with `pad`,
+`end`, `start` (token ids; start may be null), `vocabulary` (number of token ids) and `layout` (step separator and
+answer prefix).
 """
 
 import json
@@ -41,7 +42,9 @@ class TokenFile:
             self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             metadata = json.loads(self._table.schema.metadata[METADATA_KEY])
         except (OSError, pa.ArrowInvalid, TypeError, KeyError, ValueError) as error:
-            raise TrialError(f"{path} is not a tokenised dataset ({error}); delete it and run the study again") from None
+            raise TrialError(
+                f"{path} is not a tokenised dataset ({error}); delete it and run the study again"
+            ) from None
         layout = metadata.pop("layout")
         self.special = SpecialTokens(**metadata)
         self.layout = TextFormat(**layout)
@@ -51,23 +54,23 @@ class TokenFile:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    def prompt(self, row: int) -> Int32[ndarray, "prompt_tokens"]:
+    def prompt(self, row: int) -> Int32[ndarray, " prompt_tokens"]:
         """Return the token ids of a question."""
         values, offsets = self._prompts
         return values[offsets[row] : offsets[row + 1]]
 
-    def target(self, row: int) -> Int32[ndarray, "target_tokens"]:
+    def target(self, row: int) -> Int32[ndarray, " target_tokens"]:
         """Return the token ids of a target, the end token last."""
         values, offsets = self._targets
         return values[offsets[row] : offsets[row + 1]]
 
     @cached_property
-    def prompt_lengths(self) -> Int64[ndarray, "rows"]:
+    def prompt_lengths(self) -> Int64[ndarray, " rows"]:
         """Tokens in each question."""
         return np.diff(self._prompts[1])
 
     @cached_property
-    def target_lengths(self) -> Int64[ndarray, "rows"]:
+    def target_lengths(self) -> Int64[ndarray, " rows"]:
         """Tokens in each target, the end token counted."""
         return np.diff(self._targets[1])
 
@@ -77,6 +80,6 @@ class TokenFile:
         return values
 
 
-def _ragged(column: pa.ChunkedArray) -> tuple[Int32[ndarray, "tokens"], Int64[ndarray, "rows_plus_1"]]:
+def _ragged(column: pa.ChunkedArray) -> tuple[Int32[ndarray, " tokens"], Int64[ndarray, " rows_plus_1"]]:
     array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
     return array.values.to_numpy(zero_copy_only=True), array.offsets.to_numpy(zero_copy_only=True)

@@ -1,7 +1,8 @@
-"""Decides which trials go on. Within a level only, and by trials, not by single runs: the value of a trial at a budget is
-the mean over the seeds that have come that far, and nothing is decided before `min_seeds` of them have.
+"""Decides which trials go on. Within a level only, and by trials, not by single runs: the value of a trial at a budget
+is the mean over the seeds that have come that far, and nothing is decided before `min_seeds` of them have.
 
-The decisions are those of Ray's own schedulers (ASHA, median); this file feeds them one curve per trial. It starts nothing.
+The decisions are those of Ray's own schedulers (ASHA, median); this file feeds them one curve per trial. It starts
+nothing.
 """
 
 import bisect
@@ -60,8 +61,8 @@ class Arbiter:
         return self._decide(level, trial, total)
 
     def finished(self, level: str, trial: str, seed: int) -> None:
-        """A run ended by itself: its last value counts for the rest of the budget, so that a run that reached its goal early
-        is not missing where later ones are compared."""
+        """A run ended by itself: its last value counts for the rest of the budget, so that a run that reached its goal
+        early is not missing where later ones are compared."""
         curve = self._curves.get(trial, {}).get(seed)
         if isinstance(self._rule, NoStopping) or curve is None or trial in self.stopped:
             return

@@ -1,4 +1,5 @@
-"""Connects to a Ray cluster, or starts one on this machine, and checks that the study fits on it before anything runs."""
+"""Connects to a Ray cluster, or starts one on this machine, and checks that the study fits on it before anything
+runs."""
 
 import logging
 import os
@@ -8,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-
 import showhow
 from showhow.errors import UserError
 from showhow.study.study import Resources
@@ -37,8 +37,8 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
-    """Connect to the cluster at `address` (`auto`: one running on this machine), or start a local one for None; leave it at
-    the end. A cluster that was started here is ended, another one is only disconnected from.
+    """Connect to the cluster at `address` (`auto`: one running on this machine), or start a local one for None; leave
+    it at the end. A cluster that was started here is ended, another one is only disconnected from.
 
     Raises UserError when the cluster cannot be reached or is too small for one trial."""
     if address is None:
@@ -69,8 +69,8 @@ def _connect(address: str | None) -> None:
         ray.init(address=address, runtime_env={"py_modules": [package], "env_vars": _quiet()}, **settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
-            f'no Ray cluster answers at --address {address} ({str(error).splitlines()[0]}). Start one with "ray start --head", '
-            "or leave --address out to use this machine alone"
+            f"no Ray cluster answers at --address {address} ({str(error).splitlines()[0]}). "
+            'Start one with "ray start --head", or leave --address out to use this machine alone'
         ) from None
 
 

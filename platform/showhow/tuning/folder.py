@@ -55,13 +55,14 @@ class StudyFolder:
         return self.path / "study.json"
 
     def claim(self, study: Study) -> None:
-        """Take the folder for a study, or go on with the same study in it. Raises UserError when another study has it."""
+        """Take the folder for a study, or go on with the same study in it. Raises UserError when another study has
+        it."""
         if self.definition.exists():
             changed = _differences(json.loads(self.definition.read_text(encoding="utf-8")), study.definition())
             if changed:
                 raise UserError(
-                    f'the name "{self.name}" is in use by a study with other content ({self.path}): {"; ".join(changed[:4])}. '
-                    "Give this one another name with --name, or delete that folder"
+                    f'the name "{self.name}" is in use by a study with other content ({self.path}): '
+                    f"{'; '.join(changed[:4])}. Give this one another name with --name, or delete that folder"
                 )
             return
         try:
@@ -81,7 +82,9 @@ class StudyFolder:
         folder = cls(home, name)
         if not folder.journal.is_file():
             known = sorted(path.parent.name for path in home.glob("*/journal.jsonl"))
-            listed = f"Studies there: {', '.join(known)}" if known else 'none yet; start one with "showhow run STUDY.toml"'
+            listed = (
+                f"Studies there: {', '.join(known)}" if known else 'none yet; start one with "showhow run STUDY.toml"'
+            )
             raise UserError(f'there is no study "{name}" in {home}.{nearest(name, known)} {listed}')
         return folder
 
@@ -89,5 +92,7 @@ class StudyFolder:
 def _differences(before: Json, after: Json, key: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         names = [name for name in dict.fromkeys([*before, *after]) if key or name not in _SKIPPED]
-        return [d for name in names for d in _differences(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))]
+        return [
+            d for name in names for d in _differences(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))
+        ]
     return [] if before == after else [f"{key} was {json.dumps(before)} and is now {json.dumps(after)}"]

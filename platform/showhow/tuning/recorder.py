@@ -113,7 +113,9 @@ def flat_params(trial: Trial, seed: int) -> dict[str, Json]:
     params: dict[str, Json] = {"explanation": trial.level.value, "seed": seed}
     params |= trial.recipe.model_dump(mode="json")
     for section in ("task", "data", "model", "evaluation"):
-        params |= {f"{section}.{name}": value for name, value in getattr(trial, section).model_dump(mode="json").items()}
+        params |= {
+            f"{section}.{name}": value for name, value in getattr(trial, section).model_dump(mode="json").items()
+        }
     return params
 
 

@@ -1,6 +1,7 @@
 """Runs a study from its question to its answer: datasets, trials, comparison. Everything that happens is an event.
 
-The same call continues a study that was interrupted: runs that ended stay, the others are run again, under the same names.
+The same call continues a study that was interrupted: runs that ended stay, the others are run again, under the same
+names.
 """
 
 import importlib.metadata
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-
 from showhow.datasets.prepare import Preparation
 from showhow.evidence.result import StudyResult
 from showhow.fingerprint import Json
@@ -40,13 +40,13 @@ def run_study(
     address: str | None = None,
     home: Path | None = None,
     watchers: Sequence[Tracker] = (),
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> StudyResult:
     """Run or continue a study and return its result, which `showhow results NAME` shows again.
 
-    address: a Ray cluster's (`auto` for one running on this machine); None starts one here. home: the folder of all studies
-    (default: SHOWHOW_HOME or showhow-runs); on a cluster it must be reachable from every node. watchers hear every event
-    after the journal has it; `say` takes lines about what goes on before the first run.
+    address: a Ray cluster's (`auto` for one running on this machine); None starts one here. home: the folder of all
+    studies (default: SHOWHOW_HOME or showhow-runs); on a cluster it must be reachable from every node. watchers hear
+    every event after the journal has it; `say` takes lines about what goes on before the first run.
     Raises UserError when the study cannot run here. A KeyboardInterrupt is passed on, after the runs were marked."""
     folder = StudyFolder(home or home_folder(), study.name)
     uri = tracking_uri(folder.home)
@@ -127,9 +127,13 @@ class _Session:
     def _conclude(self, status: RunStatus) -> StudyResult:
         result = write_result(self._folder)
         metrics = {
-            f"{row.level}/{on_split('test', 'accuracy')}": row.accuracy.mean for row in result.rows if row.accuracy is not None
+            f"{row.level}/{on_split('test', 'accuracy')}": row.accuracy.mean
+            for row in result.rows
+            if row.accuracy is not None
         }
-        files = [str(path) for path in (self._folder.picture, self._folder.results, self._folder.definition) if path.exists()]
+        files = [
+            str(path) for path in (self._folder.picture, self._folder.results, self._folder.definition) if path.exists()
+        ]
         self._tracker.record(StudyEnded(status, " ".join(result.conclusion), files, metrics, time.time()))
         return result
 
@@ -186,4 +190,3 @@ def _replay(past: list[Event], arbiter: Arbiter, recorder: Recorder) -> set[str]
                 arbiter.stopped.add(starts[event.run].trial)
                 done.add(event.run)
     return done
-

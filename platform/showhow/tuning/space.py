@@ -1,8 +1,8 @@
-"""Hands Ray Tune one run after another: which trial, with which seed, in which order. Points come from the study (grid and
-random search) or from Optuna's TPE, one Optuna study per explanation level.
+"""Hands Ray Tune one run after another: which trial, with which seed, in which order. Points come from the study (grid
+and random search) or from Optuna's TPE, one Optuna study per explanation level.
 
-For grid and random search seeds are outermost: every trial gets its first seed early, and trials stopped by then never spend
-the others. TPE learns from finished trials, so there a trial's seeds follow one another.
+For grid and random search seeds are outermost: every trial gets its first seed early, and trials stopped by then never
+spend the others. TPE learns from finished trials, so there a trial's seeds follow one another.
 """
 
 import warnings
@@ -20,9 +20,8 @@ from showhow.study.study import EXPLANATION, Study, Trial
 from showhow.tasks.explain import Level
 from showhow.tuning.arbiter import Arbiter
 
-
-# Ray Tune pickles what it is given, so that it could restore an experiment. A study goes on from its journal instead, and what
-# holds files and threads open cannot be pickled: this stands in its place.
+# Ray Tune pickles what it is given, so that it could restore an experiment. A study goes on from its journal instead,
+# and what holds files and threads open cannot be pickled: this stands in its place.
 NOT_SAVED = "kept in the driver only"
 
 
@@ -75,8 +74,8 @@ class Proposer:
 
 
 class TreeParzen:
-    """Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), one study a level. A point's value is the
-    mean over its seeds; a failed run makes its point infeasible and not merely bad."""
+    """Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), one study a level. A point's value is
+    the mean over its seeds; a failed run makes its point infeasible and not merely bad."""
 
     def __init__(self, study: Study) -> None:
         self._study = study

@@ -1,4 +1,5 @@
-"""A study's result read from its folder. It needs neither Ray nor MLflow, so it shows at once, also while a study runs."""
+"""A study's result read from its folder. It needs neither Ray nor MLflow, so it shows at once, also while a study
+runs."""
 
 from showhow.errors import UserError
 from showhow.evidence.compare import compare
@@ -15,7 +16,9 @@ def stored_study(folder: StudyFolder) -> Study:
     try:
         return Study.model_validate_json(folder.definition.read_bytes(), strict=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder.definition} cannot be read ({error}); run the study again under another name") from None
+        raise UserError(
+            f"{folder.definition} cannot be read ({error}); run the study again under another name"
+        ) from None
 
 
 def stored_result(folder: StudyFolder) -> tuple[Study, StudyResult]:

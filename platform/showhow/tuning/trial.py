@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-
 from showhow.errors import TrialError
 from showhow.study.study import Trial
 
-# What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an object
-# with one of these keys.
+# What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an
+# object with one of these keys.
 MESSAGE = "message"
 METRICS, OUTCOME, FAILURE = "metrics", "outcome", "failure"
 
 
-def configuration(trial: Trial, seed: int, shards: dict[str, str], tokenizer: str, goal: float | None) -> dict[str, Any]:
+def configuration(
+    trial: Trial, seed: int, shards: dict[str, str], tokenizer: str, goal: float | None
+) -> dict[str, Any]:
     """Return a run as plain JSON values, the form in which Ray sends it to a process."""
     return {
         "trial": trial.model_dump_json(),
@@ -31,7 +32,8 @@ def configuration(trial: Trial, seed: int, shards: dict[str, str], tokenizer: st
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """Run one trial with one seed. A TrialError is reported with its reason and ends the run; it is no fault of the process."""
+    """Run one trial with one seed. A TrialError is reported with its reason and ends the run; it is no fault of the
+    process."""
     from showhow.methods import sft  # loads torch; the driver, which imports this file, must not wait for that
     from showhow.training.threads import use_threads
 
