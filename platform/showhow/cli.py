@@ -238,7 +238,7 @@ def _ui(chosen: argparse.Namespace) -> int:
         return DONE
     server = serve_ui(uri, port=chosen.port)
     try:
-        _print_pages(publish_views(uri, folder, server.address) if folder else {"studies": server.address})
+        _print_pages(publish_views(uri, folder, server.address) if folder else {"studies": f"{server.address}/#/experiments"})
         print("Ctrl-C ends it.", flush=True)
         server.wait()
     finally:

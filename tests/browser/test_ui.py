@@ -11,10 +11,11 @@ from showhow.tracking.server import serve_ui
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--no-first-run --hide-scrollbars --window-size=2600,1200 --virtual-time-budget=60000"
-).split()
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+    *("--window-size=2600,1200", "--virtual-time-budget=60000"),
+]
 
 pytestmark = [
     pytest.mark.browser,

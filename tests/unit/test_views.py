@@ -43,7 +43,7 @@ def test_a_view_shows_one_study_alone(view: View) -> None:
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 def test_the_address_names_the_tag_that_holds_the_view(view: View) -> None:
-    address = urlsplit(view.address("http://127.0.0.1:5000/", "7", "abc"))
+    address = urlsplit(view.address("http://me:hunter2@127.0.0.1:5000/", "7", "abc"))
     assert address.netloc == "127.0.0.1:5000"
     page, _, query = address.fragment.partition("?")
     assert page == "/experiments/7/runs"

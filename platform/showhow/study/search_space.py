@@ -148,11 +148,14 @@ class SearchSpace(BaseModel):
     @classmethod
     def _collect_axes(cls, values: Any) -> Any:
         """Gather the axes, however deeply dotted, under `axes`; what is not a setting must be an axis."""
-        if not isinstance(values, dict) or "axes" in values:
+        if not isinstance(values, dict):
             return values
         settings = {key: value for key, value in values.items() if key in cls.model_fields}
         rest = {key: value for key, value in values.items() if key not in cls.model_fields}
-        return {**settings, "axes": dict(_flatten(rest))}
+        # a study as we store it has its axes gathered already; in both cases they are Python values by now, and pydantic's
+        # strict mode takes no list for a tuple there
+        axes = settings.pop("axes", None) or dict(_flatten(rest))
+        return {**settings, "axes": {name: _with_tuples(axis) for name, axis in axes.items()}}
 
     def points(self) -> list[dict[str, Scalar]]:
         """Return the points of a random or grid search, samples outermost, so that every level gets its first point
@@ -182,6 +185,12 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _with_tuples(axis: Any) -> Any:
+    if not isinstance(axis, dict):
+        return axis
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in axis.items()}
+
+
 def _flatten(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     found = []
     for key, value in table.items():
@@ -191,8 +200,7 @@ def _flatten(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
                 "{ log_uniform = [low, high] } or { integers = [low, high] }"
             )
         if not value or any(not isinstance(inner, dict) for inner in value.values()):
-            # pydantic's strict mode takes a JSON list for a tuple, but not a Python list, which this is by now
-            found.append((prefix + key, {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}))
+            found.append((prefix + key, value))
         else:
             found += _flatten(value, f"{prefix}{key}.")
     return found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from showhow.errors import UserError
 from showhow.tracking import content
-from showhow.tracking.address import check_address, is_server, redact
+from showhow.tracking.address import check_address, redact, sqlite_file
 from showhow.tracking.delivery import Delivery
 from showhow.tracking.tracker import Event
 from showhow.tracking.views import load_views
@@ -101,19 +101,19 @@ def study_identity(study_dir: Path) -> str:
 def check_reachable(uri: str) -> None:
     """Raise UserError, within about 6 s, for an address where no runs can be kept. Call it before a study starts.
 
-    A server is asked once, by MLflow's own client, so that its tokens, passwords and certificates count. A database
-    is only opened in the background, since creating its tables takes seconds.
+    A server is asked once, by MLflow's own client, so that its tokens, passwords and certificates count. Of a database
+    server only the driver and the connection are tried, since creating its tables takes seconds.
     """
     check_address(uri)
-    if not is_server(uri):
+    if sqlite_file(uri) is not None or uri.startswith("databricks"):
         return
     with _environment({**_CLIENT_SETTINGS, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_PROBE_SECONDS)}):
-        from showhow.tracking.mlflow_runs import find_problem
+        from showhow.tracking.mlflow_probe import find_problem
 
-        problem = find_problem(uri)
+        problem = find_problem(uri, _PROBE_SECONDS)
     if problem is not None:
         raise UserError(
-            f"tracking server {redact(uri)}: {problem}. Allowed: an MLflow server that answers within "
+            f"tracking server {redact(uri)}: {problem}. Allowed: an MLflow server or a database that answers within "
             f"{_PROBE_SECONDS} s and lets you in (MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD). Do: start it or correct MLFLOW_TRACKING_URI, or unset MLFLOW_TRACKING_URI "
             "to use the embedded store."

@@ -1,4 +1,4 @@
-"""Writes a study's events into MLflow runs. The only module that imports mlflow (1.5 s), so import it late.
+"""Writes a study's events into MLflow runs. It imports mlflow (1.5 s), so `mlflow.py` imports it late.
 
 Every write bears being repeated: runs are found again by their tags before any is created, params are compared first,
 metric points carry the event's time (the server drops a point it has), files and tables are written whole.
@@ -16,6 +16,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from showhow.fingerprint import Json, fingerprint
 from showhow.tracking import content
@@ -66,7 +67,7 @@ class StudyRuns:
             status = error.get_http_status_code()
             passing = status >= 500 or status in _PASSING or error.error_code == "RESOURCE_ALREADY_EXISTS"
             raise (UnreachableError if passing else RefusedError)(redact(str(error))) from error
-        except OSError as error:  # a connection cut, a disk full
+        except (OSError, SQLAlchemyError) as error:  # a connection cut, a disk full
             self._runs = None
             raise UnreachableError(redact(str(error))) from error
 
@@ -222,6 +223,7 @@ class StudyRuns:
     def _log_params(self, run: _Run, params: dict[str, str]) -> None:
         """Add the params that are new; MLflow forbids changing one, so a different value is warned of and left."""
         different = [key for key, value in params.items() if run.params.get(key, value) != value]
+        different = [key for key in different if not key.startswith("system.")]  # another machine: see system.json
         if different:
             log.warning("tracking: MLflow keeps the first value of a param, so these are not updated: %s", different)
         for batch in content.in_batches({key: value for key, value in params.items() if key not in run.params}):
@@ -261,18 +263,6 @@ class StudyRuns:
 
     def _terminate(self, run: _Run, status: str, seconds_since_epoch: float) -> None:
         self._client.set_terminated(run.run_id, status, int(seconds_since_epoch * 1000))
-
-
-def find_problem(uri: str) -> str | None:
-    """Ask the server at `uri` once; return in one line, without secrets, why it cannot be used, or None."""
-    try:
-        MlflowClient(uri).search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        cause: BaseException = error
-        while cause.__context__ is not None:
-            cause = cause.__context__
-        return redact(" ".join(str(cause).split()))[:300]
-    return None
 
 
 def _metrics(event: Reported | StudyEnded, step: int) -> list[Metric]:

@@ -98,10 +98,14 @@ class View(BaseModel):
         return f"mlflow.sharedViewState.{self.key(study_id)}"
 
     def address(self, base: str, experiment_id: str, study_id: str) -> str:
-        """Return the page's address below `base`, such as http://127.0.0.1:5000."""
+        """Return the page's address below `base`, such as http://127.0.0.1:5000; a password in `base` is left out."""
         query = {"viewStateShareKey": self.key(study_id), "compareRunsMode": self.mode.upper()}
         query["workflowType"] = "machine_learning"  # without it MLflow shows its menu for chat applications
-        return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
+        scheme, _, rest = base.rstrip("/").partition("://")
+        host, slash, path = rest.partition("/")
+        return (
+            f"{scheme}://{host.rpartition('@')[2]}{slash}{path}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
+        )
 
     def _group_by(self) -> Json:
         if self.group_by_tag is None:
