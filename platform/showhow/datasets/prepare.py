@@ -1,7 +1,7 @@
 """Makes ready what the trials of a study read: every distinct dataset, generated once and tokenised once per tokenizer.
 
-Small datasets are made side by side, each whole in one Ray task; large ones are spread over the cluster by Ray Data,
-one after another. Both take the same functions, so the bytes are the same.
+Small datasets are made in this process, while the cluster's processes still start; large ones are spread over the
+cluster by Ray Data. Both take the same functions, so the bytes are the same.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,17 +42,10 @@ class Preparation:
         """Make everything that these trials read. Raises UserError when a dataset cannot be made or is corrupt."""
         wanted = {self._key(trial, split): (trial, split) for trial in trials for split in trial.splits}
         missing = {key: trial for key, trial in wanted.items() if key not in self._ready}
-        small = [key for key, (trial, split) in missing.items() if not is_large(trial.dataset(split))]
+        if missing:
+            self._say(f"preparing {len(missing)} datasets")
         for key, (trial, split) in missing.items():
-            if key not in small:
-                self._say(f"generating {trial.dataset(split).examples:,} {split} examples at level {trial.level}")
-                self._ready[key] = _prepare_one(*self._arguments(trial, split), on_cluster=True)
-        if small:
-            self._say(f"preparing {len(small)} small datasets")
-        task = ray.remote(max_retries=2)(_prepare_one)
-        tasks = {key: task.remote(*self._arguments(*missing[key]), on_cluster=False) for key in small}
-        for key, pending in tasks.items():
-            self._ready[key] = _result_of(pending)
+            self._ready[key] = self._prepare_one(trial, split)
 
     def of(self, trial: Trial) -> Prepared:
         """Return what a trial reads."""
@@ -86,11 +79,12 @@ class Preparation:
     def _key(self, trial: Trial, split: str) -> tuple[str, str, int]:
         return trial.dataset(split).fingerprint, self._tokenizer(trial).fingerprint, trial.data.max_tokens
 
-    def _arguments(self, trial: Trial, split: str) -> tuple[str, str, str, int, float]:
-        data = trial.data
-        path = self._tokenizer_path(self._tokenizer(trial))
-        spec = trial.dataset(split).model_dump_json()
-        return spec, str(self._datasets), str(path), data.max_tokens, data.max_dropped_share
+    def _prepare_one(self, trial: Trial, split: str) -> str:
+        spec, data = trial.dataset(split), trial.data
+        if is_large(spec):
+            self._say(f"generating {spec.examples:,} {split} examples at level {spec.level} on the cluster")
+        folder = generate(spec, self._datasets, on_cluster=is_large(spec))
+        return str(tokenise(folder, self._tokenizer(trial), data.max_tokens, data.max_dropped_share))
 
     def _tokenizer(self, trial: Trial) -> StudyTokenizer:
         # Levels share one tokenizer, so that they differ in nothing but the explanation.
@@ -105,20 +99,3 @@ class Preparation:
     def _tokenizer_path(self, words: StudyTokenizer) -> Path:
         return self._home / "tokenizers" / words.fingerprint / "tokenizer.json"
 
-
-def _prepare_one(
-    spec_json: str, datasets: str, tokenizer: str, max_tokens: int, max_dropped_share: float, on_cluster: bool
-) -> str:
-    spec = DatasetSpec.model_validate_json(spec_json)
-    folder = generate(spec, Path(datasets), on_cluster)
-    return str(tokenise(folder, StudyTokenizer.read(Path(tokenizer)), max_tokens, max_dropped_share))
-
-
-def _result_of(pending: "ray.ObjectRef[str]") -> str:
-    try:
-        path: str = ray.get(pending)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
-    return path

@@ -27,7 +27,6 @@ from showhow.tasks.explain import FILLER_SYMBOL, SYMBOL, Level, symbols
 _PAD, _END, _UNKNOWN = "<pad>", "<end>", "<unknown>"
 _PROBLEMS_READ_FOR_SYMBOLS = 300
 _ROWS_AT_ONCE = 8192
-_IDS = "ids.json"
 
 
 @dataclass(frozen=True)
@@ -41,19 +40,11 @@ class StudyTokenizer:
     fingerprint: str
 
     def save(self, path: Path) -> None:
-        """Write `tokenizer.json` and, beside it, `ids.json`, each in one move."""
+        """Write `tokenizer.json` in one move."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        ids = {"pad": self.pad, "end": self.end, "start": self.start, "fingerprint": self.fingerprint}
-        for target, text in ((path, self.tokenizer.to_str()), (path.with_name(_IDS), json.dumps(ids))):
-            partial = target.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(target)
-
-    @classmethod
-    def read(cls, path: Path) -> "StudyTokenizer":
-        """Read what `save` wrote."""
-        ids = json.loads(path.with_name(_IDS).read_text(encoding="utf-8"))
-        return cls(Tokenizer.from_file(str(path)), **ids)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(self.tokenizer.to_str(), encoding="utf-8")
+        partial.replace(path)
 
 
 def tokenizer_for(model: ModelSpec, tasks: list[Task]) -> StudyTokenizer:

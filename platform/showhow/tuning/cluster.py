@@ -57,12 +57,10 @@ def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     settings = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        ray.init(
-            include_dashboard=False,
-            _system_config={"preload_python_modules": list(_PRELOADED)},
-            runtime_env={"env_vars": _quiet()},
-            **settings,
-        )
+        # By inheritance and not by a runtime environment, for which Ray would start its processes a second time.
+        for name, value in _quiet().items():
+            os.environ.setdefault(name, value)
+        ray.init(include_dashboard=False, _system_config={"preload_python_modules": list(_PRELOADED)}, **settings)
         return
     try:
         package = str(Path(showhow.__file__).parent)
