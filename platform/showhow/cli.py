@@ -238,7 +238,8 @@ def _ui(chosen: argparse.Namespace) -> int:
         return DONE
     server = serve_ui(uri, port=chosen.port)
     try:
-        _print_pages(publish_views(uri, folder, server.address) if folder else {"studies": f"{server.address}/#/experiments"})
+        all_studies = {"studies": f"{server.address}/#/experiments"}
+        _print_pages(publish_views(uri, folder, server.address) if folder else all_studies)
         print("Ctrl-C ends it.", flush=True)
         server.wait()
     finally:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
 from showhow.datasets.generate import generate, is_large
 from showhow.datasets.manifest import Manifest
 from showhow.datasets.tokenise import StudyTokenizer, tokenise, tokenizer_for

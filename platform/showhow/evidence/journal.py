@@ -51,14 +51,14 @@ def last_start(events: Iterable[Event]) -> StudyStarted | None:
 def _outcome(run: _Told) -> RunOutcome:
     reports = [run.reports[examples] for examples in sorted(run.reports)]
     last = reports[-1] if reports else {}
-    params = run.start.params
+    point = {name: value for name, value in run.start.params.items() if name not in ("explanation", "seed")}
     told: dict[str, Any] = dict(run.end.outcome) if run.end else {}
     solved_at = last.get("examples_until_solved")
     return RunOutcome(
         level=run.start.level,
         trial=run.start.trial,
         seed=run.start.seed,
-        params=params,
+        params=point,
         status=run.end.status if run.end else "interrupted",
         stopped_by=run.end.stopped_by if run.end else None,
         selection=last.get(_ACCURACY),
@@ -66,7 +66,7 @@ def _outcome(run: _Told) -> RunOutcome:
         steps_right=last.get(on_split(TEST, "steps_right")),
         tokens_per_reply=last.get(on_split(TEST, "tokens_per_reply")),
         examples=int(last.get("examples", 0)),
-        budget_examples=int(str(params["max_examples"])),
+        budget_examples=int(str(point["max_examples"])),
         examples_until_solved=None if solved_at is None else int(solved_at),
         seconds=last.get("train_seconds", 0.0) + last.get("eval_seconds", 0.0),
         curve=tuple((int(report["examples"]), report[_ACCURACY]) for report in reports if _ACCURACY in report),

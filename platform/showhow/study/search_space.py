@@ -152,8 +152,8 @@ class SearchSpace(BaseModel):
             return values
         settings = {key: value for key, value in values.items() if key in cls.model_fields}
         rest = {key: value for key, value in values.items() if key not in cls.model_fields}
-        # a study as we store it has its axes gathered already; in both cases they are Python values by now, and pydantic's
-        # strict mode takes no list for a tuple there
+        # a study as we store it has its axes gathered already; in both cases they are Python values by now, and
+        # pydantic's strict mode takes no list for a tuple there
         axes = settings.pop("axes", None) or dict(_flatten(rest))
         return {**settings, "axes": {name: _with_tuples(axis) for name, axis in axes.items()}}
 

@@ -143,7 +143,7 @@ class TuneEars(Callback):  # type: ignore[misc]
     def _over(self, trial: Any, reason: str) -> None:
         run = self._search.by_trial_id[trial.trial_id]
         self._recorder.end(run, "failed", reason=reason)
-        self._proposer.tell(run.trial, run.seed, self._recorder.accuracy(run))
+        self._proposer.tell(run.trial, self._recorder.accuracy(run))
 
 
 def _reason(trial: Any) -> str:

@@ -5,6 +5,7 @@ names.
 """
 
 import importlib.metadata
+import logging
 import os
 import platform
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 from ray import tune
 from showhow.datasets.prepare import Preparation
+from showhow.evidence.journal import read_outcomes
 from showhow.evidence.result import StudyResult
 from showhow.fingerprint import Json
 from showhow.metrics import on_split
@@ -28,7 +30,7 @@ from showhow.tuning.cluster import Cluster, connected
 from showhow.tuning.folder import StudyFolder, home_folder
 from showhow.tuning.recorder import ArbiterScheduler, Recorder, TuneEars
 from showhow.tuning.space import Proposer, Run, TuneSearch
-from showhow.tuning.stored import write_result
+from showhow.tuning.stored import is_complete, write_result
 from showhow.tuning.trial import configuration, run_trial
 
 _FACTS_OF = ("showhow", "ray", "torch", "transformers", "deepspeed", "mlflow", "pyarrow", "numpy")
@@ -54,8 +56,10 @@ def run_study(
     folder.claim(study)
     journal = JsonlTracker(folder.journal)
     try:
+        past = read_events(folder.journal)
+        if is_complete(study, past):
+            return write_result(folder)
         with connected(address, study.resources) as cluster:
-            past = read_events(folder.journal)
             mlflow = MlflowTracker(uri, folder.path)
             for event in past:  # what MLflow has already, it takes no second time
                 mlflow.record(event)
@@ -83,7 +87,8 @@ class _Session:
         self._tracker.record(StudyStarted(study.name, study.question, study.definition(), facts, time.time()))
         arbiter = Arbiter(study.stop, len(study.seeds))
         recorder = Recorder(self._tracker, arbiter, preparation, study.stop.kind)
-        proposer = Proposer(study, arbiter, _replay(past, arbiter, recorder))
+        _replay(past, arbiter, recorder)
+        proposer = Proposer(study, arbiter, read_outcomes(past))
         status: RunStatus = "interrupted"
         try:
             self._tune(proposer, recorder, preparation, cluster.concurrent_runs(study.resources))
@@ -105,6 +110,8 @@ class _Session:
         search = TuneSearch(iter(proposer), configure)
         resources = study.resources
         trainable = tune.with_resources(run_trial, {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial})
+        # Tune saves its own state beside ours, and complains aloud where two savings meet; what fails for us is raised.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         os.environ.update(_TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(at_once + 1)})
         tune.Tuner(
             trainable,
@@ -168,16 +175,14 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _replay(past: list[Event], arbiter: Arbiter, recorder: Recorder) -> set[str]:
-    """Tell the arbiter what earlier sittings reported; return the runs that need not run again."""
+def _replay(past: list[Event], arbiter: Arbiter, recorder: Recorder) -> None:
+    """Tell the arbiter what earlier sittings reported, and the recorder how often each run was tried."""
     starts: dict[str, RunStarted] = {}
-    done: set[str] = set()
     for event in past:
         match event:
             case RunStarted():
                 starts[event.run] = event
                 recorder.attempts[event.run] = event.attempt
-                done.discard(event.run)
             case Reported():
                 start = starts[event.run]
                 budget = int(str(start.params["max_examples"]))
@@ -185,8 +190,5 @@ def _replay(past: list[Event], arbiter: Arbiter, recorder: Recorder) -> set[str]
             case RunEnded(status="finished"):
                 start = starts[event.run]
                 arbiter.finished(start.level, start.trial, start.seed)
-                done.add(event.run)
             case RunEnded(status="stopped"):
                 arbiter.stopped.add(starts[event.run].trial)
-                done.add(event.run)
-    return done

@@ -6,7 +6,7 @@ spend the others. TPE learns from finished trials, so there a trial's seeds foll
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from ray.tune.search import Searcher
 
+from showhow.evidence.outcome import RunOutcome
 from showhow.seeds import seed_for
 from showhow.study.search_space import Axis, Grid, Integers, LogUniform, Scalar, Uniform
 from showhow.study.study import EXPLANATION, Study, Trial
@@ -46,20 +47,24 @@ def run_key(trial: str, seed: int) -> str:
 class Proposer:
     """Yields the runs of a study in order, leaving out those done already and those of trials that were stopped."""
 
-    def __init__(self, study: Study, arbiter: Arbiter, done: set[str]) -> None:
-        self._study, self._arbiter, self._done = study, arbiter, done
-        self._tpe = TreeParzen(study) if study.search.method == "optuna" else None
-        self._queue = self._in_order()
+    def __init__(self, study: Study, arbiter: Arbiter, past: Sequence[RunOutcome] = ()) -> None:
+        """`past`: what earlier sittings of the study left."""
+        self._study, self._arbiter = study, arbiter
+        self._done = {run_key(run.trial, run.seed): run for run in past if run.status in ("finished", "stopped")}
+        self._tpe = TreeParzen(study, past) if study.search.method == "optuna" else None
 
     def __iter__(self) -> Iterator[Run]:
-        for run in self._queue:
-            if run.key not in self._done and run.trial.name not in self._arbiter.stopped:
+        for run in self._in_order():
+            before = self._done.get(run.key)
+            if before is not None:
+                self.tell(run.trial, before.selection)
+            elif run.trial.name not in self._arbiter.stopped:
                 yield run
 
-    def tell(self, trial: Trial, seed: int, accuracy: float | None) -> None:
+    def tell(self, trial: Trial, accuracy: float | None) -> None:
         """Say how a run ended (its last validation accuracy; None when it failed), for searches that learn from it."""
         if self._tpe is not None:
-            self._tpe.tell(trial, seed, accuracy)
+            self._tpe.tell(trial, accuracy, is_last=trial.name in self._arbiter.stopped)
 
     def _in_order(self) -> Iterator[Run]:
         if self._tpe is None:
@@ -77,8 +82,9 @@ class TreeParzen:
     """Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), one study a level. A point's value is
     the mean over its seeds; a failed run makes its point infeasible and not merely bad."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, past: Sequence[RunOutcome] = ()) -> None:
         self._study = study
+        self._past = {run.trial: run.params for run in past}
         axes = {name: axis for name, axis in study.search.axes.items() if name != EXPLANATION}
         self._distributions = {name: _distribution(axis) for name, axis in axes.items()}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -97,7 +103,12 @@ class TreeParzen:
         self._heard: dict[str, list[float | None]] = {}
 
     def ask(self, level: Level, name: str) -> Trial:
-        """Choose the next point of a level."""
+        """Choose the next point of a level, or the one that a trial of this name had in an earlier sitting."""
+        if name in self._past:
+            before = self._past[name]
+            self._optuna[level].enqueue_trial(
+                {axis: before[axis.removeprefix("recipe.")] for axis in self._distributions}
+            )
         asked = self._optuna[level].ask(self._distributions)
         self._asked[name] = asked
         point: dict[str, Scalar] = {EXPLANATION: level.value}
@@ -105,11 +116,11 @@ class TreeParzen:
             point[axis] = float(f"{value:.4g}") if isinstance(value, float) else value
         return self._study.trial(name, point)
 
-    def tell(self, trial: Trial, seed: int, accuracy: float | None) -> None:
-        """Note one run; with its last seed the point's value is told."""
+    def tell(self, trial: Trial, accuracy: float | None, is_last: bool) -> None:
+        """Note one run; with the last seed, or when no more will follow, the point's value is told."""
         heard = self._heard.setdefault(trial.name, [])
         heard.append(accuracy)
-        if len(heard) < len(self._study.seeds) or trial.name not in self._asked:
+        if not (is_last or len(heard) == len(self._study.seeds)) or trial.name not in self._asked:
             return
         values = [value for value in heard if value is not None]
         state = optuna.trial.TrialState.COMPLETE if len(values) == len(heard) else optuna.trial.TrialState.FAIL
