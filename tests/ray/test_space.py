@@ -1,0 +1,96 @@
+"""Which runs are proposed, and in which order."""
+
+from pathlib import Path
+
+import pytest
+
+from showhow.evidence.outcome import RunOutcome
+from showhow.study.stopping import NoStopping
+from showhow.study.study import Study
+from showhow.tuning.arbiter import Arbiter
+from showhow.tuning.space import Proposer, run_key
+
+SEARCH = "\n[search.learning_rate]\nlog_uniform = [1e-4, 1e-2]\n"
+
+
+@pytest.fixture
+def study(tiny_file: Path, tmp_path: Path) -> Study:
+    path = tmp_path / "search.toml"
+    path.write_text(tiny_file.read_text().replace("learning_rate = 3e-3\n", "") + SEARCH)
+    return Study.load(path, ["search.samples=3"])
+
+
+def with_optuna(study: Study) -> Study:
+    return study.model_copy(update={"search": study.search.model_copy(update={"method": "optuna"})})
+
+
+def outcome(trial: str, seed: int, learning_rate: float, accuracy: float) -> RunOutcome:
+    return RunOutcome("long", trial, seed, {"learning_rate": learning_rate}, "finished", selection=accuracy)
+
+
+def test_seeds_are_outermost_so_that_every_trial_gets_its_first_seed_early(study: Study) -> None:
+    runs = list(Proposer(study, Arbiter(NoStopping(), 2)))
+    assert [run.seed for run in runs] == [0] * 6 + [1] * 6
+    assert len({run.key for run in runs}) == 12
+
+
+def test_runs_done_in_an_earlier_sitting_are_not_proposed_again(study: Study) -> None:
+    past = [outcome("trial-001", 0, 1e-3, 0.5)]
+    keys = {run.key for run in Proposer(study, Arbiter(NoStopping(), 2), past)}
+    assert run_key("trial-001", 0) not in keys
+    assert len(keys) == 11
+
+
+def test_the_other_seeds_of_a_stopped_trial_are_not_proposed(study: Study) -> None:
+    arbiter = Arbiter(NoStopping(), 2)
+    proposed = []
+    for run in Proposer(study, arbiter):
+        proposed.append(run.key)
+        arbiter.stopped.add("trial-002")
+    assert run_key("trial-002", 0) not in proposed
+    assert run_key("trial-002", 1) not in proposed
+
+
+def test_optuna_proposes_as_many_points_a_level_as_asked_and_all_seeds_of_each(study: Study) -> None:
+    runs = list(Proposer(with_optuna(study), Arbiter(NoStopping(), 2)))
+    assert len(runs) == 12
+    assert [run.seed for run in runs[:4]] == [0, 1, 0, 1]
+    assert {run.trial.level.value for run in runs} == {"none", "long"}
+    assert len({run.trial.recipe.learning_rate for run in runs}) == 6
+
+
+def test_optuna_is_determined_by_the_study(study: Study) -> None:
+    def rates() -> list[float]:
+        proposer = Proposer(with_optuna(study), Arbiter(NoStopping(), 2))
+        found = []
+        for run in proposer:
+            found.append(run.trial.recipe.learning_rate)
+            proposer.tell(run.trial, accuracy=run.trial.recipe.learning_rate)
+        return found
+
+    assert rates() == rates()
+
+
+def test_optuna_goes_on_with_the_points_of_an_earlier_sitting(study: Study) -> None:
+    study = with_optuna(study)
+    first = next(iter(Proposer(study, Arbiter(NoStopping(), 2))))
+    past = [RunOutcome("none", "trial-000", 0, {"learning_rate": 0.00321}, "finished", selection=0.5)]
+    runs = list(Proposer(study, Arbiter(NoStopping(), 2), past))
+    assert run_key("trial-000", 0) not in {run.key for run in runs}
+    assert first.trial.recipe.learning_rate != 0.00321
+    assert runs[0].key == run_key("trial-000", 1)
+    assert runs[0].trial.recipe.learning_rate == 0.00321
+
+
+def test_optuna_comes_to_prefer_what_did_well(study: Study) -> None:
+    study = study.model_copy(update={"search": study.search.model_copy(update={"method": "optuna", "samples": 25})})
+    proposer = Proposer(study, Arbiter(NoStopping(), 2))
+    rates = []
+    for run in proposer:
+        if run.trial.level == "long" and run.seed == 0:
+            rates.append(run.trial.recipe.learning_rate)
+        distance = abs(run.trial.recipe.learning_rate - 5e-3)
+        proposer.tell(run.trial, accuracy=1 - 100 * distance)
+    late = [abs(rate - 5e-3) for rate in rates[12:]]
+    early = [abs(rate - 5e-3) for rate in rates[:4]]
+    assert sum(late) / len(late) < sum(early) / len(early)
