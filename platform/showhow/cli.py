@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from showhow import __version__
 from showhow.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from showhow.study.plan import Plan
     from showhow.study.study import Study
+    from showhow.tuning.folder import StudyFolder
 
 # What the command's exit code says.
 DONE, RUNS_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -42,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="showhow", description="Finds out how much explanation a language model needs."
     )
-    parser.add_argument("--version", action="version", version="showhow 0.1.0")
+    parser.add_argument("--version", action="version", version=f"showhow {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     tasks = commands.add_parser("tasks", help="the catalogue of tasks, with a drawn problem at each level")
@@ -92,7 +95,7 @@ def _add_changes(parser: argparse.ArgumentParser, text: str) -> None:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False, emoji=False)  # a study's text may hold brackets and colons
 
 
 def _tasks(_: argparse.Namespace) -> int:
@@ -113,8 +116,7 @@ def _explain(chosen: argparse.Namespace) -> int:
 def _load(chosen: argparse.Namespace) -> "Study":
     from showhow.study.study import Study
 
-    changes = [*chosen.changes, *([f"name={chosen.name}"] if chosen.name else [])]
-    return Study.load(chosen.study, changes)
+    return Study.load(chosen.study, chosen.changes, chosen.name)
 
 
 def _check(chosen: argparse.Namespace) -> int:
@@ -134,6 +136,7 @@ def _plan(chosen: argparse.Namespace) -> int:
 
 
 def _print_plan(study: "Study", plan: "Plan", cpus: int) -> None:
+    from rich.columns import Columns
     from rich.table import Table
 
     console = _console()
@@ -144,29 +147,34 @@ def _print_plan(study: "Study", plan: "Plan", cpus: int) -> None:
     for level in plan.levels:
         levels.add_row(level.level, str(level.trials), f"{level.prompt_symbols:.1f}", f"{level.target_symbols:.1f}")
     console.print(levels)
+    facts = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for name, text in _facts(study, plan, cpus).items():
+        facts.add_row(name, text)
+    facts.add_row("recipe", Columns([f"{key} = {value}" for key, value in _recipe(study).items()], padding=(0, 2)))
+    console.print()
+    console.print(facts)
+
+
+def _facts(study: "Study", plan: "Plan", cpus: int) -> dict[str, str]:
     unknown = "unknown until the model is on this disk"
-    facts = {
-        "runs": f"{plan.runs} ({plan.trials} trials x {plan.seeds} seeds), {plan.at_once} at once on {cpus} CPUs",
+    memory = plan.memory_bytes_per_run
+    where = f"{plan.at_once} at once on {cpus} CPUs" if plan.at_once else f"none fits on {cpus} CPUs"
+    if study.resources.gpus_per_trial:
+        where += f", each with {study.resources.gpus_per_trial:g} GPUs"
+    return {
+        "runs": f"{plan.runs} ({plan.trials} trials x {plan.seeds} seeds), {where}",
         "datasets": f"{plan.datasets}, {plan.dataset_rows:,} rows, about {plan.disk_bytes / 1e6:,.1f} MB on disk",
         "training": f"at most {plan.train_examples:,} examples, about {plan.train_tokens / 1e6:,.1f} million tokens",
         "model": unknown if plan.parameters is None else f"{plan.parameters:,} parameters",
         "arithmetic": unknown if plan.flops is None else f"about {plan.flops:.2g} FLOPs (6 x parameters x tokens)",
-        "memory": unknown
-        if plan.memory_bytes_per_run is None
-        else f"about {plan.memory_bytes_per_run / 1e9:.1f} GB per run",
-        "recipe": ", ".join(f"{key} = {value}" for key, value in _recipe(study).items()),
+        "memory": unknown if memory is None else f"about {memory / 1e9:.1f} GB per run",
     }
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    for name, text in facts.items():
-        table.add_row(name, text)
-    console.print()
-    console.print(table)
 
 
 def _recipe(study: "Study") -> dict[str, object]:
     from showhow.study.plan import planned_trials
 
-    recipe = planned_trials(study)[0].recipe.model_dump()
+    recipe = planned_trials(study)[0].recipe.model_dump(exclude_none=True)
     return {key: "searched" if key in study.search.axes else value for key, value in recipe.items()}
 
 
@@ -184,34 +192,44 @@ def _run(chosen: argparse.Namespace) -> int:
         run_study(study, chosen.address, watchers=[screen], say=screen.say)
     except KeyboardInterrupt:
         screen.close()
-        console.print(
-            f"Interrupted. What was reported is kept; go on with: showhow run {chosen.study}"
-            + (f" --name {chosen.name}" if chosen.name else ""),
-            soft_wrap=True,
-        )
+        console.print(f"Interrupted. What was reported is kept; go on with: {_same_command(chosen)}", soft_wrap=True)
         return INTERRUPTED
     finally:
         screen.close()
     return _show(study.name)
 
 
+def _same_command(chosen: argparse.Namespace) -> str:
+    words = ["showhow", "run", chosen.study]
+    words += ["--set", *chosen.changes] if chosen.changes else []
+    words += ["--name", chosen.name] if chosen.name else []
+    words += ["--address", chosen.address] if chosen.address else []
+    return shlex.join(words)
+
+
 def _results(chosen: argparse.Namespace) -> int:
     if not chosen.json:
         return _show(chosen.name)
-    from showhow.tuning.folder import StudyFolder, home_folder
+    folder = _folder(chosen.name)
     from showhow.tuning.stored import stored_result
 
-    _, result = stored_result(StudyFolder.existing(home_folder(), chosen.name))
+    _, result = stored_result(folder)
     print(result.model_dump_json(indent=2))
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
 
 
-def _show(name: str) -> int:
-    from showhow.evidence.table import result_table
+def _folder(name: str) -> "StudyFolder":
+    """Find the folder of a study before anything that takes time is loaded."""
     from showhow.tuning.folder import StudyFolder, home_folder
+
+    return StudyFolder.existing(home_folder(), name)
+
+
+def _show(name: str) -> int:
+    folder = _folder(name)
+    from showhow.evidence.table import result_table
     from showhow.tuning.stored import stored_result
 
-    folder = StudyFolder.existing(home_folder(), name)
     study, result = stored_result(folder)
     console = _console()
     console.print()

@@ -20,6 +20,8 @@ class TrialError(Exception):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return ` Did you mean "x"?` for the allowed name closest to `name`, or an empty string when none is close."""
-    found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
-    return f' Did you mean "{found[0]}"?' if found else ""
+    """Return ` Did you mean "x"?` for the allowed name closest to `name`, or an empty string when none is close. Small
+    and capital letters count as the same."""
+    names = {known.lower(): known for known in allowed}
+    found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    return f' Did you mean "{names[found[0]]}"?' if found else ""

@@ -84,8 +84,9 @@ class LiveTable:
         """Note an event; the table shows it with its next drawing."""
         match event:
             case StudyStarted():
-                self._note = ""
+                self._note = "starting the processes that train"
             case RunStarted():
+                self._note = ""
                 self._rows.pop(event.run, None)
                 self._rows[event.run] = _Row(event)
             case Reported() if event.run in self._rows:

@@ -11,7 +11,7 @@ from pathlib import Path
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted
 
-LONG_RUNS = ("--set", "recipe.max_examples=8000", "evaluation.every_examples=80")
+LONG_RUNS = ("--set", "recipe.max_examples=3200", "evaluation.every_examples=80")
 
 
 def wait_for(process: subprocess.Popen[str], journal: Path, enough: Callable[[list[Event]], bool]) -> list[Event]:
@@ -52,7 +52,7 @@ def processes_of(home: Path) -> list[int]:
 def go_on(showhow, tiny_file: Path, home: Path, before: list[Event]) -> list[Event]:
     """Run the study again; return its events, after checking that nothing was lost and nothing done twice."""
     process = showhow("run", tiny_file, *LONG_RUNS, home=home)
-    output, errors = process.communicate(timeout=250)
+    output, errors = process.communicate(timeout=400)
     assert process.returncode == 0, output + errors
     events = read_events(home / "tiny" / "journal.jsonl")
     assert events[: len(before)] == before
@@ -109,7 +109,7 @@ def test_a_killed_trial_process_is_tried_again_while_its_siblings_go_on(
     wait_for(process, journal, lambda events: len(reports(events)) > 10)
     victims = [pid for pid in processes_of(home) if re.match(rb"ray::(ImplicitFunc|run_trial)", command_line(pid))]
     os.kill(victims[0], signal.SIGKILL)
-    output, errors = process.communicate(timeout=250)
+    output, errors = process.communicate(timeout=400)
     assert process.returncode == 0, output + errors
     events = read_events(journal)
     assert len(ended(events, "finished")) == 4
@@ -135,7 +135,7 @@ def test_a_failed_run_is_recorded_with_its_reason_while_its_siblings_go_on(
     study = tmp_path / "failing.toml"
     study.write_text(text)
     process = showhow("run", study, "--set", "recipe.gradient_clip=1e9", home=home)
-    output, errors = process.communicate(timeout=250)
+    output, errors = process.communicate(timeout=400)
     assert process.returncode == 1, output + errors
     events = read_events(home / "tiny" / "journal.jsonl")
     failures = [event for event in events if isinstance(event, RunEnded) and event.status == "failed"]

@@ -5,6 +5,7 @@ Pure. Everything here is a function of the dataset's spec and the block's number
 """
 
 import hashlib
+import random
 from dataclasses import dataclass
 
 from showhow.seeds import rng_for
@@ -13,6 +14,10 @@ from showhow.tasks.base import Problem, Task
 from showhow.tasks.explain import Level, explain, filler, shuffled
 
 BLOCK_EXAMPLES = 8192
+
+# A block gives up after so many questions in a row outside its split. The smallest split has a tenth of all questions:
+# where it has any, the chance of missing it so often is 0.9 ** 2000.
+_MOST_MISSES = 2000
 
 
 @dataclass(frozen=True)
@@ -33,22 +38,33 @@ def question_hash(question: str) -> int:
 def draw_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Example], list[int]]:
     """Draw a block of candidates that belong to the spec's split; return them with their hashes. Repeats are still in.
 
-    The stream is keyed by task, split, seed and block but not by level, so that all levels explain the same
-    problems."""
+    They are fewer than `examples` when the task has hardly any question in that split. The stream is keyed by task,
+    split, seed and block but not by level, so that all levels explain the same problems."""
     key = ("problems", spec.task.model_dump_json(), spec.split, spec.seed, block)
     rng, other_rng = rng_for(*key), rng_for("others", *key)
     buckets = spec.buckets
     rows: list[Example] = []
     hashes: list[int] = []
-    while len(rows) < examples:
+    misses = 0
+    while len(rows) < examples and misses < _MOST_MISSES:
         problem = spec.task.draw(rng)
         hashed = question_hash(problem.question)
         if hashed % 100 not in buckets:
+            misses += 1
             continue
-        other = spec.task.draw(other_rng) if spec.level is Level.SHUFFLED else None
+        misses = 0
+        other = _another(spec.task, problem, other_rng) if spec.level is Level.SHUFFLED else None
         rows.append(to_example(spec.task, spec.level, spec.control_length, problem, other))
         hashes.append(hashed)
     return rows, hashes
+
+
+def _another(task: Task, problem: Problem, rng: random.Random) -> Problem:
+    """Draw a problem with another question."""
+    while True:
+        other = task.draw(rng)
+        if other.question != problem.question:
+            return other
 
 
 def to_example(

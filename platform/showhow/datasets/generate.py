@@ -20,7 +20,8 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from showhow.datasets.examples import BLOCK_EXAMPLES, draw_block
-from showhow.datasets.manifest import Manifest, Shard
+from showhow.datasets.manifest import MANIFEST, Manifest, Shard
+from showhow.datasets.whole import whole_folder
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.study.dataset_spec import DatasetSpec
@@ -32,12 +33,14 @@ SCHEMA = pa.schema(
 
 # Ray Data takes 4-5 s to start; below so many blocks this process alone is faster.
 _BLOCKS_WORTH_A_CLUSTER = 16
-# A task that yields fewer new questions than this share of its draws is exhausted.
-_LEAST_NEW_SHARE = 0.02
-_LEAST_DRAWN = 256  # a round, so that a few repeats at the end do not look like exhaustion
+# A task that yields fewer different questions than this share of its draws is exhausted. To see each of a million
+# equally likely questions takes some 14 million draws, so a dataset may hold every question of a task.
+_LEAST_NEW_SHARE = 0.05
+_LEAST_DRAWN = 256  # a round, so that small datasets do not take many
 
 Block = dict[str, Any]
 BlockFunction = Callable[[Block], Block]
+Hashes = Int64[ndarray, " candidates"]
 
 
 def is_large(spec: DatasetSpec) -> bool:
@@ -55,46 +58,59 @@ def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
     if manifest is not None:
         manifest.verify(folder)
         return folder
-    shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted generation
-    folder.mkdir(parents=True)
+    with whole_folder(folder, MANIFEST) as partial:
+        _generate(spec, partial, on_cluster).write(partial)
+    return folder
+
+
+def _generate(spec: DatasetSpec, folder: Path, on_cluster: bool) -> Manifest:
+    """Write the shards and return their manifest."""
     hashes, blocks = _draw_enough(spec, folder, on_cluster)
     kept = _first_of_each(np.concatenate(hashes), spec.examples)
     writes = [
         block | {"keep": np.flatnonzero(part)}
         for block, part in zip(blocks, np.split(kept, np.cumsum([len(part) for part in hashes])[:-1]), strict=True)
     ]
-    written = _run(functools.partial(_write_shard, str(folder)), [w for w in writes if len(w["keep"])], on_cluster)
-    _manifest(spec, written, candidates=_drawn_until_full(kept), folder=folder).write(folder)
+    written = run_blocks(
+        functools.partial(_write_shard, str(folder)), [w for w in writes if len(w["keep"])], on_cluster
+    )
     shutil.rmtree(folder / "candidates")
-    return folder
+    return _manifest(spec, written, candidates=int(np.flatnonzero(kept)[-1]) + 1)
 
 
-def _draw_enough(
-    spec: DatasetSpec, folder: Path, on_cluster: bool
-) -> tuple[list[Int64[ndarray, " candidates"]], list[Block]]:
+def _draw_enough(spec: DatasetSpec, folder: Path, on_cluster: bool) -> tuple[list[Hashes], list[Block]]:
     """Draw blocks, in rounds, until they hold enough different questions."""
     (folder / "candidates").mkdir()
+    draw = functools.partial(_draw_candidates, spec.model_dump_json(), str(folder))
     blocks: list[Block] = []
-    hashes: list[Int64[ndarray, " candidates"]] = []
-    seen: Int64[ndarray, " questions"] = np.empty(0, dtype=np.int64)
+    hashes: list[Hashes] = []
+    seen: Hashes = np.empty(0, dtype=np.int64)
+    asked, round_size = 0, max(spec.examples, _LEAST_DRAWN)
     while len(seen) < spec.examples:
-        missing = max(spec.examples - len(seen), _LEAST_DRAWN)
-        first = len(blocks)
-        new = [
-            {"block": first + index, "examples": min(BLOCK_EXAMPLES, missing - index * BLOCK_EXAMPLES)}
-            for index in range(math.ceil(missing / BLOCK_EXAMPLES))
+        if asked * _LEAST_NEW_SHARE >= max(spec.examples, _LEAST_DRAWN):
+            raise _exhausted(spec, len(seen))
+        first, before = len(blocks), len(seen)
+        blocks += [
+            {"block": first + index, "examples": min(BLOCK_EXAMPLES, round_size - index * BLOCK_EXAMPLES)}
+            for index in range(math.ceil(round_size / BLOCK_EXAMPLES))
         ]
-        drawn = _run(functools.partial(_draw_candidates, spec.model_dump_json(), str(folder)), new, on_cluster)
-        blocks += new
-        hashes += [np.asarray(block["hashes"], dtype=np.int64) for block in drawn]
-        before, seen = len(seen), np.unique(np.concatenate([seen, *hashes[first:]]))
-        if len(seen) - before < _LEAST_NEW_SHARE * missing:
-            shutil.rmtree(folder)
-            raise UserError(
-                f"the {spec.split} split asks for {spec.examples:,} different questions, but the task yields hardly "
-                f"more than {len(seen):,} there; ask for fewer or make the task larger ({spec.task!r})"
-            )
+        hashes += [
+            np.asarray(block["hashes"], dtype=np.int64) for block in run_blocks(draw, blocks[first:], on_cluster)
+        ]
+        seen = np.unique(np.concatenate([seen, *hashes[first:]]))
+        asked += round_size
+        # As many as would do if the next round repeated itself no more than this one; a task that yields nothing new is
+        # given up after few rounds.
+        likely = math.ceil((spec.examples - len(seen)) * round_size / max(len(seen) - before, 1))
+        round_size = max(min(likely, 4 * spec.examples), _LEAST_DRAWN)
     return hashes, blocks
+
+
+def _exhausted(spec: DatasetSpec, found: int) -> UserError:
+    return UserError(
+        f"the {spec.split} split asks for {spec.examples:,} different questions, but the task yields hardly "
+        f"more than {found:,} there; ask for fewer or make the task larger ({spec.task!r})"
+    )
 
 
 def _draw_candidates(spec_json: str, folder: str, block: Block) -> Block:
@@ -111,6 +127,7 @@ def _write_shard(folder: str, block: Block) -> Block:
     path = Path(folder) / f"shard-{int(block['block']):05d}.parquet"
     pq.write_table(table, path, compression="zstd")
     texts = table["question"].to_pylist() + table["target"].to_pylist()
+    answers = Counter(table["answer"].to_pylist())
     return {
         "block": block["block"],
         "name": path.name,
@@ -118,7 +135,9 @@ def _write_shard(folder: str, block: Block) -> Block:
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
         "symbols": sum(len(symbols(text)) for text in texts),
-        "answers": Counter(table["answer"].to_pylist()),
+        # As lists, because Ray Data gives every row the keys of all rows.
+        "answers": list(answers),
+        "answer_counts": list(answers.values()),
     }
 
 
@@ -126,7 +145,7 @@ def _candidates(folder: str, block: Block) -> Path:
     return Path(folder) / "candidates" / f"{int(block['block']):05d}.parquet"
 
 
-def _first_of_each(hashes: Int64[ndarray, " candidates"], wanted: int) -> ndarray[Any, np.dtype[np.bool_]]:
+def _first_of_each(hashes: Hashes, wanted: int) -> ndarray[Any, np.dtype[np.bool_]]:
     """Mark the first occurrence of each question, and of those only the first `wanted`."""
     kept = np.zeros(len(hashes), dtype=bool)
     first = np.sort(np.unique(hashes, return_index=True)[1])[:wanted]
@@ -134,18 +153,16 @@ def _first_of_each(hashes: Int64[ndarray, " candidates"], wanted: int) -> ndarra
     return kept
 
 
-def _drawn_until_full(kept: ndarray[Any, np.dtype[np.bool_]]) -> int:
-    return int(np.flatnonzero(kept)[-1]) + 1
-
-
-def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int, folder: Path) -> Manifest:
+def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int) -> Manifest:
     shards = sorted(written, key=lambda block: str(block["name"]))
-    answers: Counter[str] = sum((Counter(block["answers"]) for block in shards), Counter())
+    answers: Counter[str] = Counter()
+    for block in shards:
+        answers.update(dict(zip(block["answers"], map(int, block["answer_counts"]), strict=True)))
     # Of equally common answers the first in order of spelling, so that the manifest does not depend on chance.
     majority = min(answers, key=lambda answer: (-answers[answer], answer))
     rows = sum(int(block["rows"]) for block in shards)
     return Manifest(
-        fingerprint=folder.name,
+        fingerprint=spec.fingerprint,
         spec=spec,
         rows=rows,
         symbols=sum(int(block["symbols"]) for block in shards),
@@ -158,7 +175,7 @@ def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int, fold
     )
 
 
-def _run(function: BlockFunction, blocks: Sequence[Block], on_cluster: bool) -> list[Block]:
+def run_blocks(function: BlockFunction, blocks: Sequence[Block], on_cluster: bool) -> list[Block]:
     """Apply a function to each block, here or by Ray Data; the results stand in the order of the blocks."""
     if not on_cluster:
         return [function(block) for block in blocks]

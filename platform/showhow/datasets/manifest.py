@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.study.dataset_spec import DatasetSpec
@@ -48,9 +49,8 @@ class Manifest(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write the manifest in one move, so that it is there whole or not at all."""
-        partial = folder / (MANIFEST + ".partial")
-        partial.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-        partial.replace(folder / MANIFEST)
+        with whole_file(folder / MANIFEST) as partial:
+            partial.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest | None":

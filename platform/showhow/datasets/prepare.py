@@ -10,11 +10,12 @@ from pathlib import Path
 
 from showhow.datasets.generate import generate, is_large
 from showhow.datasets.manifest import Manifest
-from showhow.datasets.tokenise import StudyTokenizer, tokenise, tokenizer_for
+from showhow.datasets.tokenise import read_lengths, tokenise
+from showhow.datasets.tokenizer import StudyTokenizer, tokenizer_for
 from showhow.errors import UserError
 from showhow.fingerprint import Json
 from showhow.study.dataset_spec import DatasetSpec
-from showhow.study.study import Trial
+from showhow.study.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Preparation:
         self.prepare([trial])
         shards = {split: self._ready[self._key(trial, split)] for split in trial.splits}
         words = self._tokenizer(trial)
-        manifests = {split: self._summary(trial.dataset(split)) for split in trial.splits}
+        manifests = {split: self._summary(trial.dataset(split), shards[split]) for split in trial.splits}
         return Prepared(shards, str(self._tokenizer_path(words)), manifests)
 
     def manifest(self, spec: DatasetSpec) -> Manifest:
@@ -62,10 +63,12 @@ class Preparation:
         self._manifests[spec.fingerprint] = found
         return found
 
-    def _summary(self, spec: DatasetSpec) -> dict[str, Json]:
+    def _summary(self, spec: DatasetSpec, tokens: str) -> dict[str, Json]:
         """Return what the tracker shows of a dataset; the rest stands in its manifest, to which `path` leads."""
         facts = self.manifest(spec).model_dump(mode="json", exclude={"spec", "shards"})
+        lengths = read_lengths(Path(tokens))
         return facts | {
+            "rows_too_long": lengths.dropped if lengths else 0,
             "task": spec.task.kind,
             "level": spec.level.value,
             "path": str(self._datasets / spec.fingerprint),
@@ -97,4 +100,3 @@ class Preparation:
 
     def _tokenizer_path(self, words: StudyTokenizer) -> Path:
         return self._home / "tokenizers" / words.fingerprint / "tokenizer.json"
-

@@ -1,199 +1,160 @@
 """Tokenises a dataset once per tokenizer, into an Arrow file that trials read by memory map (format:
-`training/tokens.py`).
-
-From-scratch models get a word-level tokenizer made of their task's symbols; pretrained ones bring a `tokenizer.json`.
-"""
+`training/tokens.py`)."""
 
 import json
-import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from jaxtyping import Int32, Int64
+from numpy import ndarray
 
-from showhow.datasets.examples import to_example
 from showhow.datasets.manifest import Manifest
+from showhow.datasets.tokenizer import StudyTokenizer
+from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
-from showhow.fingerprint import fingerprint
-from showhow.seeds import rng_for
-from showhow.study.recipe import ModelSpec, PretrainedModel
-from showhow.tasks.base import Task
-from showhow.tasks.explain import FILLER_SYMBOL, SYMBOL, Level, symbols
+from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.tasks.explain import FILLER_SYMBOL, Level
 
-_PAD, _END, _UNKNOWN = "<pad>", "<end>", "<unknown>"
-_PROBLEMS_READ_FOR_SYMBOLS = 300
 _ROWS_AT_ONCE = 8192
+_METADATA_KEY = b"showhow"
 
 
 @dataclass(frozen=True)
-class StudyTokenizer:
-    """A tokenizer with the ids that training needs. `fingerprint` names its contents."""
+class Lengths:
+    """What became of a dataset's rows: how many were kept, how many dropped as too long, and the longest one's
+    tokens."""
 
-    tokenizer: Tokenizer
-    pad: int
-    end: int
-    start: int | None
-    fingerprint: str
-
-    def save(self, path: Path) -> None:
-        """Write `tokenizer.json` in one move."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(self.tokenizer.to_str(), encoding="utf-8")
-        partial.replace(path)
+    kept: int
+    dropped: int
+    longest: int
 
 
-def tokenizer_for(model: ModelSpec, tasks: list[Task]) -> StudyTokenizer:
-    """Return the tokenizer of a model: its own, or one made of the symbols of the tasks it will meet."""
-    return pretrained_tokenizer(model.name) if isinstance(model, PretrainedModel) else symbol_tokenizer(tasks)
+@dataclass(frozen=True)
+class _Rows:
+    """Token ids of some texts, one after another, and how many belong to each."""
 
-
-def symbol_tokenizer(tasks: list[Task]) -> StudyTokenizer:
-    """Return a word-level tokenizer with a token for each number up to the tasks' largest, each word and each sign.
-
-    A number is one token wherever it stands, so that a step is a function of few tokens; joining a text's tokens gives
-    the text back. Words and signs are collected from problems drawn with a key of their own, at every level."""
-    words = {symbol for task in tasks for text in _texts(task) for symbol in symbols(text) if not symbol.isdecimal()}
-    numbers = [str(number) for number in range(max(task.largest_number for task in tasks) + 1)]
-    vocabulary = {token: index for index, token in enumerate([_PAD, _END, _UNKNOWN, *numbers, *sorted(words)])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SYMBOL.pattern), behavior="isolated")
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer.add_special_tokens([_PAD, _END, _UNKNOWN])
-    return StudyTokenizer(tokenizer, pad=0, end=1, start=None, fingerprint=fingerprint(tokenizer.to_str()))
-
-
-def _texts(task: Task) -> list[str]:
-    rng = rng_for("symbols", task.model_dump_json())
-    problems = [task.draw(rng) for _ in range(_PROBLEMS_READ_FOR_SYMBOLS)]
-    texts = [problem.question for problem in problems]
-    for level in Level:
-        texts += [to_example(task, level, Level.SHORT, problem, problems[0]).target for problem in problems]
-    return texts
-
-
-def pretrained_tokenizer(name: str) -> StudyTokenizer:
-    """Return the fast tokenizer of a pretrained model, by local folder or Hugging Face name. Raises UserError without
-    one."""
-    try:
-        folder = Path(name)
-        if folder.is_dir():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        else:
-            from huggingface_hub import hf_hub_download  # only named models are fetched
-
-            tokenizer = Tokenizer.from_file(hf_hub_download(name, "tokenizer.json"))
-            settings = json.loads(Path(hf_hub_download(name, "tokenizer_config.json")).read_text(encoding="utf-8"))
-    except Exception as error:  # noqa: BLE001 - `tokenizers` raises bare Exception, the hub a dozen kinds
-        raise UserError(
-            f'model.name = "{name}": its tokenizer cannot be read ({str(error).splitlines()[0]}). '
-            "A model is a local folder, or a Hugging Face name, with tokenizer.json and tokenizer_config.json"
-        ) from None
-    ids = {role: _special_id(tokenizer, settings.get(f"{role}_token")) for role in ("pad", "eos", "bos")}
-    if ids["eos"] is None:
-        raise UserError(
-            f'model.name = "{name}": its tokenizer has no end token (eos_token), so a reply could never end'
-        )
-    pad = ids["eos"] if ids["pad"] is None else ids["pad"]
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return StudyTokenizer(tokenizer, pad, ids["eos"], ids["bos"], fingerprint(tokenizer.to_str()))
-
-
-def _special_id(tokenizer: Tokenizer, token: Any) -> int | None:
-    content = token.get("content") if isinstance(token, dict) else token
-    found: int | None = tokenizer.token_to_id(content) if content else None
-    return found
+    ids: Int32[ndarray, " tokens"]
+    lengths: Int64[ndarray, " rows"]
 
 
 def tokenise(folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_share: float) -> Path:
     """Return the Arrow file of a dataset under a tokenizer, writing it unless it is there.
 
     Rows longer than max_tokens are dropped whole: an answer is never cut off. Raises UserError when more than
-    max_dropped_share of the rows are too long, or when the tokenizer does not know a symbol."""
+    max_dropped_share of the training rows are too long, or any row of an evaluation split (all levels must be asked
+    the same questions), or when the tokenizer does not know a symbol."""
     path = folder / f"tokens-{words.fingerprint}-{max_tokens}.arrow"
-    if path.is_file():
-        return path
     manifest = Manifest.read(folder)
     if manifest is None:
         raise UserError(f"{folder} is not a finished dataset; run the study again to generate it")
-    table = pa.concat_tables(pq.read_table(folder / shard.name) for shard in manifest.shards)
-    prompts = _encode(words, table["question"].to_pylist(), folder, add_special_tokens=True)
-    targets = [[*ids, words.end] for ids in _target_ids(words, table, manifest, folder)]
-    fits = np.array([len(p) + len(t) <= max_tokens for p, t in zip(prompts, targets, strict=True)])
-    dropped = 1 - float(fits.mean())
-    if dropped > max_dropped_share:
-        longest = max(len(p) + len(t) for p, t in zip(prompts, targets, strict=True))
-        raise UserError(
-            f"{dropped:.1%} of the {manifest.spec.split} rows at level {manifest.spec.level} are longer than "
-            f"data.max_tokens = {max_tokens} (the longest has {longest}), and data.max_dropped_share = "
-            f"{max_dropped_share:g}; raise max_tokens, or allow a larger share to be dropped"
-        )
-    _write(
-        path,
-        words,
-        manifest,
-        pa.table(
-            {
-                "prompt_ids": _lists(prompts),
-                "target_ids": _lists(targets),
-                "question": table["question"],
-                "target": table["target"],
-            }
-        ).filter(pa.array(fits)),
-    )
+    lengths = read_lengths(path) or _write(path, words, manifest, max_tokens)
+    _check_dropped(lengths, manifest.spec, max_tokens, max_dropped_share)
     return path
 
 
-def _target_ids(words: StudyTokenizer, table: pa.Table, manifest: Manifest, folder: Path) -> list[list[int]]:
-    targets = _encode(words, table["target"].to_pylist(), folder)
-    if manifest.spec.level is not Level.FILLER:
-        return targets
-    prefix = manifest.spec.task.text_format.answer_prefix
-    endings = _encode(words, [prefix + answer for answer in table["answer"].to_pylist()], folder)
-    matched = _encode(words, table["matched"].to_pylist(), folder)
-    dot = words.tokenizer.encode(FILLER_SYMBOL, add_special_tokens=False).ids[-1:]
-    return [dot * (len(whole) - len(ending)) + ending for whole, ending in zip(matched, endings, strict=True)]
+def read_lengths(path: Path) -> Lengths | None:
+    """Return what became of the rows of a tokenised dataset, or None where there is no readable file."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            metadata = pa.ipc.open_file(file).schema.metadata[_METADATA_KEY]
+        return Lengths(**json.loads(metadata)["lengths"])
+    except (OSError, pa.ArrowInvalid, TypeError, KeyError, ValueError):
+        return None
 
 
-def _encode(words: StudyTokenizer, texts: list[str], folder: Path, add_special_tokens: bool = False) -> list[list[int]]:
-    unknown = words.tokenizer.token_to_id(_UNKNOWN)
-    found: list[list[int]] = []
-    for start in range(0, len(texts), _ROWS_AT_ONCE):
-        part = texts[start : start + _ROWS_AT_ONCE]
-        for text, encoding in zip(
-            part, words.tokenizer.encode_batch_fast(part, add_special_tokens=add_special_tokens), strict=True
-        ):
-            if unknown is not None and unknown in encoding.ids:
-                raise UserError(
-                    f'{folder}: the tokenizer made of the task\'s symbols does not know a symbol of "{text}"'
-                )
-            found.append(encoding.ids)
-    return found
+def _check_dropped(lengths: Lengths, spec: DatasetSpec, max_tokens: int, max_dropped_share: float) -> None:
+    if not lengths.dropped:
+        return
+    share = lengths.dropped / (lengths.kept + lengths.dropped)
+    found = (
+        f"{lengths.dropped:,} ({share:.1%}) of the {spec.split} rows at level {spec.level} are longer than "
+        f"data.max_tokens = {max_tokens} (the longest has {lengths.longest})"
+    )
+    if spec.split != TRAIN:
+        raise UserError(f"{found}; raise it: questions of an evaluation are not dropped, so that all levels share them")
+    if share > max_dropped_share or not lengths.kept:
+        raise UserError(
+            f"{found}, and data.max_dropped_share = {max_dropped_share:g}; raise max_tokens, or allow a larger share "
+            "to be dropped"
+        )
 
 
-def _lists(rows: list[list[int]]) -> pa.LargeListArray:
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    values = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(offsets[-1]))
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, pa.int32()))
-
-
-def _write(path: Path, words: StudyTokenizer, manifest: Manifest, table: pa.Table) -> None:
-    layout = manifest.spec.task.text_format
+def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: int) -> Lengths:
+    own = manifest.spec.task.text_format
+    layout = words.layout(own)
+    table = pa.concat_tables(pq.read_table(path.parent / shard.name) for shard in manifest.shards)
+    for column in ("target", "matched"):  # no step contains a separator, so this changes nothing else
+        respelt = pc.replace_substring(table[column], own.step_separator, layout.step_separator)
+        table = table.set_column(table.column_names.index(column), column, respelt)
+    prompts = _encode(words, table["question"], path.parent, as_prompts=True)
+    targets = _ended(_target_rows(words, table, manifest.spec, path.parent), words.ids.end)
+    lengths = prompts.lengths + targets.lengths
+    fits = lengths <= max_tokens
+    kept = int(fits.sum())
+    result = Lengths(kept, len(fits) - kept, int(lengths.max()))
+    columns = {"prompt_ids": _lists(prompts), "target_ids": _lists(targets)}
+    tokenised = pa.table(columns | {name: table[name] for name in ("question", "target")})
     metadata = {
-        "pad": words.pad,
-        "end": words.end,
-        "start": words.start,
+        "pad": words.ids.pad,
+        "end": words.ids.end,
+        "start": words.ids.start,
         "vocabulary": words.tokenizer.get_vocab_size(with_added_tokens=True),
-        "layout": {"step_separator": layout.step_separator, "answer_prefix": layout.answer_prefix},
+        "layout": asdict(layout),
+        "lengths": asdict(result),
     }
-    table = table.combine_chunks().replace_schema_metadata({b"showhow": json.dumps(metadata).encode()})
-    partial = path.with_suffix(".partial")
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    partial.replace(path)
+    _store(path, tokenised if kept == len(fits) else tokenised.filter(pa.array(fits)), metadata)
+    return result
+
+
+def _target_rows(words: StudyTokenizer, table: pa.Table, spec: DatasetSpec, folder: Path) -> _Rows:
+    if spec.level is not Level.FILLER:
+        return _encode(words, table["target"], folder)
+    prefix = spec.task.text_format.answer_prefix
+    endings = _encode(words, [prefix + answer for answer in table["answer"].to_pylist()], folder)
+    matched = _encode(words, table["matched"], folder)
+    dots = np.maximum(matched.lengths - endings.lengths, 0)
+    lengths = dots + endings.lengths
+    starts = np.cumsum(lengths) - lengths
+    is_ending = np.arange(lengths.sum()) - np.repeat(starts, lengths) >= np.repeat(dots, lengths)
+    ids = np.full(len(is_ending), words.encode([FILLER_SYMBOL])[0][-1], dtype=np.int32)
+    ids[is_ending] = endings.ids
+    return _Rows(ids, lengths)
+
+
+def _encode(
+    words: StudyTokenizer, texts: pa.ChunkedArray | Sequence[str], folder: Path, as_prompts: bool = False
+) -> _Rows:
+    strings: list[str] = texts.to_pylist() if isinstance(texts, pa.ChunkedArray) else list(texts)
+    ids, lengths = [], []
+    for start in range(0, len(strings), _ROWS_AT_ONCE):
+        found = words.encode(strings[start : start + _ROWS_AT_ONCE], as_prompts)
+        lengths.append(np.fromiter(map(len, found), dtype=np.int64, count=len(found)))
+        ids.append(np.fromiter(chain.from_iterable(found), dtype=np.int32, count=int(lengths[-1].sum())))
+    rows = _Rows(np.concatenate(ids), np.concatenate(lengths))
+    faults = np.flatnonzero(rows.ids == words.ids.unknown) if words.ids.unknown is not None else rows.ids[:0]
+    if faults.size:
+        text = strings[int((np.cumsum(rows.lengths) <= faults[0]).sum())]
+        raise UserError(f"{folder}: the tokenizer does not know a symbol of {text!r}, so no model could read it")
+    return rows
+
+
+def _ended(rows: _Rows, end: int) -> _Rows:
+    return _Rows(np.insert(rows.ids, np.cumsum(rows.lengths), end), rows.lengths + 1)
+
+
+def _lists(rows: _Rows) -> pa.LargeListArray:
+    offsets = np.concatenate([[0], np.cumsum(rows.lengths)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(rows.ids, pa.int32()))
+
+
+def _store(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
+    table = table.combine_chunks().replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
+    with whole_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
+        out.write_table(table)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from showhow.fingerprint import Json
 from showhow.metrics import TEST, VALIDATION, on_split
 from showhow.study.dataset_spec import TRAIN
-from showhow.study.study import Trial
+from showhow.study.trial import Trial
 from showhow.training.batches import training_batches
 from showhow.training.engine import PlainEngine
 from showhow.training.evaluate import Evaluation, evaluate

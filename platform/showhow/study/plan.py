@@ -10,14 +10,16 @@ from statistics import fmean
 from showhow.seeds import rng_for
 from showhow.study.dataset_spec import TRAIN, DatasetSpec
 from showhow.study.recipe import PretrainedModel, ScratchModel
-from showhow.study.study import Study, Trial
-from showhow.tasks.base import Task
-from showhow.tasks.explain import Level, explain, filler, shuffled, symbols
+from showhow.study.study import Study
+from showhow.study.trial import Trial
+from showhow.tasks.base import Problem, Task
+from showhow.tasks.explain import FILLER_SYMBOL, Level, explain, filler, shuffled, symbols
 
 _PROBLEMS_DRAWN = 200
-# Parquet with zstd, and Arrow with 4 bytes a token, its text and its offsets; bytes per symbol and per row of
-# modular_sum and listops datasets, rounded up.
-_DISK_BYTES_PER_SYMBOL, _DISK_BYTES_PER_ROW = 8, 40
+_SPECIAL_TOKENS = 3  # padding, the end, the unknown
+# Parquet with zstd, and Arrow with 4 bytes a token, its text and its offsets. Four sets of modular_sum and listops
+# datasets took 85% to 97% of this.
+_DISK_BYTES_PER_SYMBOL, _DISK_BYTES_PER_ROW = 7, 10
 # A process that has imported torch and transformers, resident.
 _PROCESS_BYTES = 750_000_000
 # float32 weights, gradients and Adam's two moments (Rajbhandari et al., arXiv 1910.02054, section 3.1, without fp16
@@ -104,8 +106,7 @@ def mean_symbols(spec: DatasetSpec) -> tuple[float, float]:
 
 @cache
 def _mean_symbols(task: Task, level: Level, control_length: Level) -> tuple[float, float]:
-    rng, layout = rng_for("plan", task.model_dump_json()), task.text_format
-    problems = [task.draw(rng) for _ in range(_PROBLEMS_DRAWN)]
+    layout, problems = task.text_format, _drawn(task)
     targets = [
         filler(problem, control_length, layout)
         if level is Level.FILLER
@@ -118,18 +119,34 @@ def _mean_symbols(task: Task, level: Level, control_length: Level) -> tuple[floa
     return prompt, fmean(len(symbols(target)) + 1 for target in targets)
 
 
+@cache
+def _drawn(task: Task) -> list[Problem]:
+    rng = rng_for("plan", task.model_dump_json())
+    return [task.draw(rng) for _ in range(_PROBLEMS_DRAWN)]
+
+
+@cache
 def vocabulary_size(task: Task) -> int:
-    """Return about how many tokens the tokenizer made of a task's symbols has: its numbers, and some words and
-    signs."""
-    return task.largest_number + 32
+    """Return how many tokens the tokenizer made of a task's symbols has: special ones, each number, words and signs as
+    far as drawn problems show them."""
+    texts = [FILLER_SYMBOL]
+    for problem in _drawn(task):
+        texts += [problem.question, *(explain(problem, level, task.text_format) for level in Level if level.has_steps)]
+    words = {symbol for text in texts for symbol in symbols(text) if not symbol.isdecimal()}
+    return _SPECIAL_TOKENS + task.largest_number + 1 + len(words)
 
 
 def parameter_count(trial: Trial) -> int | None:
     """Return the number of parameters; of a pretrained model from the headers of its safetensors files (None without
     them)."""
     if isinstance(trial.model, ScratchModel):
-        return trial.model.parameter_count(vocabulary_size(trial.task))
+        return trial.model.parameter_count(_vocabulary(trial))
     return _stored_parameters(trial.model)
+
+
+def _vocabulary(trial: Trial) -> int:
+    """The splits share a tokenizer."""
+    return max(vocabulary_size(trial.dataset(split).task) for split in trial.splits)
 
 
 def _stored_parameters(model: PretrainedModel) -> int | None:
@@ -160,7 +177,7 @@ def memory_bytes(trial: Trial, parameters: int | None, tokens: float) -> int | N
         rows = trial.recipe.micro_batch_size or trial.recipe.batch_size
         size, heads = trial.model.hidden_size, trial.model.attention_heads
         activations = 2 * tokens * rows * (34 * size + 5 * heads * tokens) * trial.model.layers
-        activations += 3 * 4 * tokens * rows * vocabulary_size(trial.task)
+        activations += 3 * 4 * tokens * rows * _vocabulary(trial)
     return round(_PROCESS_BYTES + _BYTES_PER_PARAMETER * parameters + activations)
 
 

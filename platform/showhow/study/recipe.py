@@ -4,11 +4,14 @@ The fields a study file leaves out take the values stated here; `showhow plan` p
 them.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-STRICT = ConfigDict(frozen=True, extra="forbid")
+from showhow.study.faults import Fault, refuse
+
+STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -40,28 +43,31 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Recipe":
-        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"batch_size = {self.batch_size} is not a multiple of micro_batch_size = {self.micro_batch_size}"
-            )
-        if self.max_examples < self.batch_size:
-            raise ValueError(
-                f"max_examples = {self.max_examples} is less than one batch (batch_size = {self.batch_size})"
-            )
-        if self.warmup_examples >= self.max_examples:
-            raise ValueError(
-                f"warmup_examples = {self.warmup_examples} leaves nothing of max_examples = {self.max_examples}"
-            )
+        refuse(self._misfits())
         return self
+
+    def _misfits(self) -> Iterator[Fault]:
+        batch, micro, examples = self.batch_size, self.micro_batch_size, self.max_examples
+        if micro and batch % micro:
+            yield Fault("micro_batch_size", f"batch_size = {batch} is not a multiple of micro_batch_size = {micro}")
+        if examples < batch:
+            yield Fault("max_examples", f"got {examples}, which is less than one batch (batch_size = {batch})")
+        if self.warmup_examples >= examples:
+            yield Fault(
+                "warmup_examples", f"got {self.warmup_examples}, which leaves nothing of max_examples = {examples}"
+            )
+
+
+_OF_A_LLAMA = ("initializer_range", "rope_theta", "tie_embeddings")
 
 
 class ScratchModel(BaseModel):
     """A model built from a Hugging Face configuration, with random weights and a tokenizer made of the task's symbols.
 
     heads: attention heads (default: one per 32 of hidden_size); mlp_size: width of the feed-forward part (default: 4 x
-    hidden_size). A t5 has `layers` layers in the encoder and as many in the decoder. initializer_range and rope_theta
-    (base of the rotary positions; short texts learn faster with a small one) are a llama's. tie_embeddings: one matrix
-    reads tokens in and writes them out.
+    hidden_size). A t5 has `layers` layers in the encoder and as many in the decoder. The last three are a llama's:
+    rope_theta is the base of the rotary positions (short texts learn faster with a small one), and with tie_embeddings
+    one matrix reads tokens in and writes them out, as it always does in a t5.
     """
 
     model_config = STRICT
@@ -77,12 +83,16 @@ class ScratchModel(BaseModel):
     tie_embeddings: bool = True
 
     @model_validator(mode="after")
-    def _heads_fit(self) -> "ScratchModel":
+    def _sizes_fit(self) -> "ScratchModel":
+        fields = type(self).model_fields if self.architecture == "t5" else {}
+        refuse(
+            Fault(name, f"is a setting of llama models, and without effect in a {self.architecture}; leave it out")
+            for name in fields
+            if name in _OF_A_LLAMA and getattr(self, name) != fields[name].default
+        )
         if self.hidden_size % (2 * self.attention_heads):
-            raise ValueError(
-                f"hidden_size = {self.hidden_size} cannot be split into {self.attention_heads} heads of even width; "
-                "let hidden_size be a multiple of 2 x heads"
-            )
+            message = f"got {self.hidden_size}, which cannot be split into {self.attention_heads} heads of even width"
+            refuse([Fault("hidden_size", f"{message}; let hidden_size be a multiple of 2 x heads")])
         return self
 
     @property

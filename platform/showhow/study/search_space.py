@@ -6,15 +6,39 @@ times, and draw i is the same at every grid point, so that explanation levels ar
 """
 
 import itertools
+import json
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from showhow.seeds import rng_for
+from showhow.study.faults import Fault, refuse
 from showhow.study.recipe import STRICT, Positive
 
-Scalar = bool | int | float | str
+MOST_TRIALS = 10_000
+
+
+def _one_value(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Say what a value may be in one sentence, and not one for each member of the union."""
+    try:
+        return handler(value)
+    except ValidationError:
+        raise ValueError(f"got {json.dumps(value, default=str)}, must be a number, text, true or false") from None
+
+
+Scalar = Annotated[bool | int | float | str, WrapValidator(_one_value)]
 Bounds = tuple[float, float]
 
 
@@ -29,7 +53,7 @@ class Grid(BaseModel):
     def _no_repeats(cls, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
         repeated = [value for index, value in enumerate(values) if value in values[:index]]
         if repeated:
-            raise ValueError(f"the grid names {repeated[0]!r} twice")
+            raise ValueError(f"names {json.dumps(repeated[0])} twice")
         return values
 
     @property
@@ -150,33 +174,61 @@ class SearchSpace(BaseModel):
         """Gather the axes, however deeply dotted, under `axes`; what is not a setting must be an axis."""
         if not isinstance(values, dict):
             return values
-        settings = {key: value for key, value in values.items() if key in cls.model_fields}
-        rest = {key: value for key, value in values.items() if key not in cls.model_fields}
-        # a study as we store it has its axes gathered already; in both cases they are Python values by now, and
-        # pydantic's strict mode takes no list for a tuple there
-        axes = settings.pop("axes", None) or dict(_flatten(rest))
-        return {**settings, "axes": {name: _with_tuples(axis) for name, axis in axes.items()}}
+        settings = {key: value for key, value in values.items() if key in cls.model_fields and key != "axes"}
+        found = list(named_axes(values))
+        names = [name for name, _ in found]
+        refuse(Fault(f"axes.{name}", "is searched twice") for name in dict.fromkeys(names) if names.count(name) > 1)
+        # Even JSON has become Python values by now, and pydantic's strict mode takes no list for a tuple there.
+        return {**settings, "axes": {name: _with_tuples(axis) for name, axis in found}}
+
+    @model_validator(mode="after")
+    def _is_finite(self) -> Self:
+        if self.size > MOST_TRIALS:
+            refuse(
+                [Fault("samples", f"makes {self.size:,} trials with the grids; at most {MOST_TRIALS:,} are possible")]
+            )
+        return self
+
+    @property
+    def size(self) -> int:
+        """How many points a random or grid search has."""
+        grids = math.prod(len(axis.grid) for axis in self.axes.values() if isinstance(axis, Grid))
+        return grids * (self.samples if self._drawn else 1)
+
+    @property
+    def _drawn(self) -> dict[str, Axis]:
+        return {name: axis for name, axis in self.axes.items() if not isinstance(axis, Grid)}
 
     def points(self) -> list[dict[str, Scalar]]:
         """Return the points of a random or grid search, samples outermost, so that every level gets its first point
         early."""
         grids = {name: axis.grid for name, axis in self.axes.items() if isinstance(axis, Grid)}
-        drawn = {name: axis for name, axis in self.axes.items() if not isinstance(axis, Grid)}
-        samples = self.samples if drawn else 1
-        points = []
-        for sample in range(samples):
-            fixed: dict[str, Scalar] = {
-                name: axis.draw(self._stratified(name, sample, samples)) for name, axis in drawn.items()
-            }
-            points += [{**dict(zip(grids, cell, strict=True)), **fixed} for cell in itertools.product(*grids.values())]
-        return points
+        samples = self.samples if self._drawn else 1
+        drawn = {name: self._draws(name, axis, samples) for name, axis in self._drawn.items()}
+        return [
+            {**dict(zip(grids, cell, strict=True)), **{name: draws[sample] for name, draws in drawn.items()}}
+            for sample in range(samples)
+            for cell in itertools.product(*grids.values())
+        ]
 
-    def _stratified(self, name: str, sample: int, samples: int) -> float:
-        """Return a number in [0, 1) from the sample's own stratum: a Latin hypercube (McKay et al., 1979), so that few
-        samples still cover each range."""
+    def _draws(self, name: str, axis: Axis, samples: int) -> list[Scalar]:
+        """Draw each value from a stratum of its own: a Latin hypercube (McKay et al., 1979), so that few samples still
+        cover each range."""
         strata = list(range(samples))
         rng_for("strata", self.seed, name, samples).shuffle(strata)
-        return (strata[sample] + rng_for("draw", self.seed, name, samples, sample).random()) / samples
+        shifts = (rng_for("draw", self.seed, name, samples, sample).random() for sample in range(samples))
+        return [axis.draw((stratum + shift) / samples) for stratum, shift in zip(strata, shifts, strict=True)]
+
+
+def named_axes(search: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each axis of a `[search]` section as written, by the name of the field it sets. A study as we store it has
+    its axes gathered under `axes` already."""
+    stored = search.get("axes", {})
+    tables = [stored if isinstance(stored, dict) else {"axes": stored}]
+    tables.append({key: value for key, value in search.items() if key not in SearchSpace.model_fields})
+    for table in tables:
+        for name, axis in _flatten(table):
+            yield name.removeprefix("recipe."), axis
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -191,16 +243,10 @@ def _with_tuples(axis: Any) -> Any:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in axis.items()}
 
 
-def _flatten(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
+def _flatten(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
-        if not isinstance(value, dict):
-            raise ValueError(
-                f"search.{prefix}{key} is not an axis: write {{ grid = [...] }}, {{ uniform = [low, high] }}, "
-                "{ log_uniform = [low, high] } or { integers = [low, high] }"
-            )
-        if not value or any(not isinstance(inner, dict) for inner in value.values()):
-            found.append((prefix + key, value))
+        is_group = isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values())
+        if is_group:
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
-            found += _flatten(value, f"{prefix}{key}.")
-    return found
+            yield prefix + key, value

@@ -1,178 +1,175 @@
-"""Where a study file's contents stand, so that a mistake is answered with file, line, what is allowed and the nearest
-name."""
+"""A study file as a person wrote it: its values, the overrides, and where each setting stands, so that a mistake is
+answered with file and line."""
 
 import json
+import math
 import re
 import tomllib
-import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from showhow.errors import UserError, nearest
+from showhow.study.faults import Fault
+from showhow.study.lines import key_lines
 
-_HEADER = re.compile(r"^\s*\[\s*([A-Za-z0-9_.\-\"' ]+?)\s*\]")
-_KEY = re.compile(r"^\s*([A-Za-z0-9_.\-\"' ]+?)\s*=")
+_MOST_BYTES = 1_000_000
+_DEEPEST = 20  # sections within sections; a study has 4
+_TOO_DEEP = "is nested too deeply; a study has sections and settings in them"
+_TOO_LARGE = "is beyond the whole numbers of TOML, which are 64 bits wide"
+_BELOW = 2**63  # whole numbers in TOML are 64 bits wide
+_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
+_IN_OTHER_WORDS = {
+    "Cannot overwrite a value": "this key is set twice",
+    "Invalid value": "this is no value (text stands in quotes)",
+}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A study file as read: its values, and the line of each key. `changed` are the keys set by overrides."""
+    """A study file as read. `lines`: of each key; `options`: by the key that an option of the command line set, the
+    option."""
 
     path: Path
     values: dict[str, Any]
     lines: dict[str, int]
-    changed: frozenset[str]
+    options: dict[str, str]
 
     @classmethod
-    def read(cls, path: Path, changes: Iterable[str] = ()) -> "Source":
+    def read(cls, path: Path, changes: Iterable[str] = (), name: str | None = None) -> "Source":
         """Read a TOML file and apply overrides. Raises UserError when either cannot be read."""
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise UserError(f"{path}: there is no such file.{_similar_file(path)}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read ({error}). A study is a UTF-8 text file in TOML.") from None
+        text = _text(path)
         try:
             values = tomllib.loads(text)
+            source = cls(path, values, key_lines(text), {})
         except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{path}: is not valid TOML: {error}. See https://toml.io for the notation.") from None
-        source = cls(path, values, _lines_of(text), frozenset())
-        return source._with(list(changes))
-
-    def _with(self, changes: list[str]) -> "Source":
-        values = json.loads(self.as_json())
-        changed = set()
+            raise UserError(f"{_where(path, text, str(error))}. See https://toml.io for the notation") from None
+        except RecursionError:
+            raise UserError(f"{path}: {_TOO_DEEP}") from None
+        except ValueError as error:  # a number of thousands of digits
+            raise UserError(f"{path}: cannot be read ({error})") from None
         for change in changes:
-            key, equals, text = change.partition("=")
-            key = key.strip()
-            if not equals or not key:
-                raise UserError(f"--set {change}: write it as key=value, such as --set data.train_examples=2000")
-            *sections, last = key.split(".")
-            table = values
-            for section in sections:
-                table = table.setdefault(section, {})
-                if not isinstance(table, dict):
-                    raise UserError(f"--set {change}: {section} is a value and not a section")
-            table[last] = _typed(text.strip())
-            changed.add(key)
-        return Source(self.path, values, self.lines, frozenset(changed))
+            source = source._with(f"--set {change}", *_setting(change))
+        if name is not None:
+            source = source._with(f"--name {name}", "name", name)
+        source.refuse(fault for fault in source.unusable() if fault.message in (_TOO_DEEP, _TOO_LARGE))
+        return source
+
+    def unusable(self) -> list[Fault]:
+        """Find what TOML can say and no setting can be."""
+        return list(_unusable(self.values))
+
+    def _with(self, option: str, key: str, value: Any) -> "Source":
+        """Return the source with one setting changed."""
+        if option.encode(errors="replace").decode() != option:
+            raise UserError(f"{option}: is not UTF-8 text")
+        values = dict(self.values)
+        table = values
+        *sections, last = key.split(".")
+        for section in sections:
+            inner = table.get(section, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"{option}: {section} is a value and not a section")
+            table[section] = dict(inner)
+            table = table[section]
+        table[last] = value
+        return Source(self.path, values, self.lines, {**self.options, key: option})
 
     def as_json(self) -> str:
-        """Return the values as JSON text. Dates and times, which no field takes, become text."""
+        """Return the values as JSON text; dates, which `unusable` finds, as text."""
         return json.dumps(self.values, default=str)
 
-    def fault(self, key: str, message: str) -> UserError:
-        """Return the error for a key such as `recipe.batch_size`, with the line of the key or of the section around
-        it."""
-        where = key
-        while where and where not in self.lines and where not in self.changed:
-            where = where.rpartition(".")[0]
-        if where in self.changed:
-            return UserError(f"--set {key}: {message}")
-        line = f":{self.lines[where]}" if where else ""
-        return UserError(f"{self.path}{line}: {key}: {message}" if key else f"{self.path}{line}: {message}")
+    def refuse(self, faults: Iterable[Fault]) -> None:
+        """Raise UserError with all the faults, a line each, in the order of the file, if there are any."""
+        placed = [(*self._place(fault.key), fault) for fault in dict.fromkeys(faults)]
+        if placed:
+            placed.sort(key=lambda entry: entry[0])
+            raise UserError("\n".join(f"{where}: {_written(key, message)}" for _, where, (key, message) in placed))
 
-    def explain(self, error: ValidationError, model: type[BaseModel]) -> UserError:
-        """Turn pydantic's findings into sentences, a line each, in the order of the file."""
-        found = [self._explain_one(dict(item), model) for item in error.errors()]
-        return UserError("\n".join(dict.fromkeys(str(fault) for fault in found)))
-
-    def _explain_one(self, item: dict[str, Any], model: type[BaseModel]) -> UserError:
-        location, owner = _follow(model, item["loc"])
-        key = ".".join(location)
-        if item["type"] == "extra_forbidden" and owner is not None:
-            allowed = [name for name in owner.model_fields if name != "axes"]
-            hint = nearest(location[-1], allowed)
-            return self.fault(key, f"there is no such setting.{hint} Allowed: {', '.join(allowed)}")
-        if item["type"] == "missing":
-            return self.fault(key, f"is missing{_purpose(owner, location[-1])}")
-        if item["type"].startswith("union_tag") and "expected_tags" in item.get("ctx", {}):
-            tags = [tag.strip("'") for tag in item["ctx"]["expected_tags"].split(", ")]
-            got = item["ctx"].get("tag")
-            found = f'got "{got}".{nearest(str(got), tags)}' if got else "is missing."
-            return self.fault(f"{key}.kind", f"{found} Allowed: {', '.join(tags)}")
-        message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-        if item["type"] == "value_error":
-            return self.fault(key, message)
-        return self.fault(key, f"got {_shown(item['input'])}, {message}")
+    def _place(self, key: str) -> tuple[int, str]:
+        """Return the line and the name of the place where a key, or the section around it, stands."""
+        for name in _names(key.partition("[")[0]):
+            if name in self.options:
+                return 0, self.options[name]
+            if name in self.lines:
+                return self.lines[name], f"{self.path}:{self.lines[name]}"
+        return 0, str(self.path)
 
 
-def _follow(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel] | None]:
-    """Return the key that a pydantic location stands for (without the tags of unions) and the model that owns its last
-    part."""
-    key: list[str] = []
-    owners: list[type[BaseModel]] = [model]
-    owner: type[BaseModel] | None = model
-    for part in location:
-        tagged = [candidate for candidate in owners if _tag_of(candidate) == part]
-        if tagged and len(owners) > 1:
-            owners = tagged
-            continue
-        key.append(str(part))
-        owner = owners[0] if owners else None
-        field = owner.model_fields.get(str(part)) if owner else None
-        if field is not None:
-            owners = _models_in(field.annotation)
-    return [part for part in key if part != "axes"], owner
-
-
-def _tag_of(model: type[BaseModel]) -> str | None:
-    kind = model.model_fields.get("kind")
-    if kind is None:  # an axis is known by its only field
-        return next(iter(model.model_fields))
-    return str(typing.get_args(kind.annotation)[0]) if typing.get_origin(kind.annotation) is Literal else None
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
-
-
-def _purpose(owner: type[BaseModel] | None, name: str) -> str:
-    field = owner.model_fields.get(name) if owner else None
-    if field is None or field.annotation is None:
-        return ""
-    kind = getattr(field.annotation, "__name__", str(field.annotation))
-    return f": write {name} = ... ({kind})"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _typed(text: str) -> Any:
+def _text(path: Path) -> str:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string, as on every command line
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.{_similar_file(path)}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"{path}: cannot be read ({reason}). A study is a text file in TOML") from None
+    if len(content) > _MOST_BYTES:
+        raise UserError(f"{path}: is larger than {_MOST_BYTES:,} bytes and no study; a study is a short text in TOML")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: is not UTF-8 text ({error.reason}); save the file as UTF-8") from None
 
 
-def _lines_of(text: str) -> dict[str, int]:
-    """Return the 1-based line of each dotted key and section header of a TOML text; keys inside inline tables
-    excepted."""
-    lines: dict[str, int] = {}
-    section = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        header, key = _HEADER.match(line), _KEY.match(line)
-        name = _plain(header.group(1)) if header else _plain(key.group(1)) if key else ""
-        if header:
-            section = name
-        elif name:
-            name = f"{section}.{name}" if section else name
-        while name:
-            lines.setdefault(name, number)
-            name = name.rpartition(".")[0]
-    return lines
+def _where(path: Path, text: str, fault: str) -> str:
+    """Place tomllib's finding as all others are placed."""
+    found = _PLACE.search(fault)
+    line = found[1] or text.count("\n") + 1 if found else 1
+    column = f" at column {found[2]}" if found and found[2] else ""
+    what = _PLACE.sub("", fault)
+    return f"{path}:{line}: is not valid TOML: {_IN_OTHER_WORDS.get(what, what)}{column}"
 
 
-def _plain(key: str) -> str:
-    return ".".join(part.strip().strip("\"'") for part in key.split("."))
+def _setting(change: str) -> tuple[str, Any]:
+    """Read `recipe.batch_size=64`: the value is typed as in the file."""
+    key, equals, text = change.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not all(part.strip() for part in key.split(".")):
+        raise UserError(f"--set {change}: write it as key=value, such as --set data.train_examples=2000")
+    return key, typed(text)
+
+
+def typed(text: str) -> Any:
+    """Return what TOML makes of a value; a bare word is a text, as on every command line."""
+    try:
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return values["value"] if len(values) == 1 else text
+
+
+def _unusable(value: Any, key: str = "", depth: int = 0) -> Iterator[Fault]:
+    """Find dates, numbers that are not finite or beyond 64 bits, and bottomless nesting."""
+    if isinstance(value, dict | list):
+        if depth == _DEEPEST:
+            yield Fault(key, _TOO_DEEP)
+            return
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            part = f".{name}" if isinstance(value, dict) else f"[{name}]"
+            yield from _unusable(inner, f"{key}{part}".lstrip("."), depth + 1)
+    elif isinstance(value, int) and not -_BELOW <= value < _BELOW:
+        yield Fault(key, _TOO_LARGE)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Fault(key, f"got {value}, must be a finite number")
+    elif not isinstance(value, int | float | str):
+        yield Fault(key, f"got {value}, a date or time, which no setting is; text stands in quotes")
+
+
+def _names(key: str) -> Iterator[str]:
+    """Yield the names under which a setting may stand, then those of the sections around it."""
+    while key:
+        yield key
+        if key.startswith("search."):
+            yield key.replace("search.", "search.recipe.", 1)
+        key = key.rpartition(".")[0]
+
+
+def _written(key: str, message: str) -> str:
+    return f"{key}: {message}" if key else message
 
 
 def _similar_file(path: Path) -> str:

@@ -1,10 +1,11 @@
 """The question: one study file, checked and typed, and what it expands to. Pure; loading it starts nothing.
 
-What a mistake in the file looks like to its author is the business of `source.py`.
+Where a mistake stands in the file is the business of `source.py`, and how it is worded that of `faults.py`.
 """
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -13,115 +14,24 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from showhow.errors import UserError, nearest
 from showhow.fingerprint import Json, fingerprint
-from showhow.metrics import TEST, VALIDATION
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
-from showhow.study.recipe import STRICT, ModelSpec, Positive, Recipe, Share
-from showhow.study.search_space import Scalar, SearchSpace
+from showhow.study.faults import Fault, PartOf, faults_of, models_in, refuse
+from showhow.study.recipe import STRICT, ModelSpec, Recipe
+from showhow.study.search_space import AXIS_KINDS, Grid, Scalar, SearchSpace, named_axes
+from showhow.study.sections import Data, Evaluation, Resources
 from showhow.study.source import Source
 from showhow.study.stopping import NoStopping, StopRule
+from showhow.study.trial import Trial
 from showhow.tasks import AnyTask
 from showhow.tasks.explain import Level
 
 EXPLANATION = "explanation"
-
-
-class Data(BaseModel):
-    """The `[data]` section. eval_examples: questions in validation, in test and in each of eval_splits, which are
-    variants of the task (`eval_splits.longer = { terms = 10 }`). max_tokens: longest prompt with target that a model is
-    shown; longer rows are dropped and counted, and more than max_dropped_share of them is an error. control_length: the
-    level whose length the controls `shuffled` and `filler` have."""
-
-    model_config = STRICT
-
-    train_examples: Positive
-    eval_examples: Positive
-    seed: Annotated[int, Field(ge=0)] = 0
-    eval_splits: dict[str, dict[str, Scalar]] = {}
-    max_tokens: Positive = 1024
-    max_dropped_share: Share = 0.01
-    control_length: Level = Level.LONG
-
-    @field_validator("eval_splits")
-    @classmethod
-    def _split_names(cls, splits: dict[str, Any]) -> dict[str, Any]:
-        for name in splits:
-            if name in (TRAIN, VALIDATION, TEST) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-                raise ValueError(f'a split cannot be named "{name}": use small letters, not train, validation or test')
-        return splits
-
-    @field_validator("control_length")
-    @classmethod
-    def _explains(cls, level: Level) -> Level:
-        if not level.has_steps:
-            raise ValueError(f'"{level}" has no length to copy; allowed are short, medium and long')
-        return level
-
-
-class Evaluation(BaseModel):
-    """The `[evaluation]` section, which bounds what evaluation costs. every_examples: training examples between
-    evaluations (default: a twentieth of max_examples); validation_examples: questions asked each time (default: at most
-    200 of eval_examples); all of test and of the further splits are asked once, at the end. solved_accuracy: a run at
-    or above it has solved the task."""
-
-    model_config = STRICT
-
-    every_examples: Positive | None = None
-    validation_examples: Positive | None = None
-    batch_size: Positive = 256
-    solved_accuracy: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
-
-
-class Resources(BaseModel):
-    """The `[resources]` section: what one trial holds while it runs. It does not change results, so it may be changed
-    when a study is continued."""
-
-    model_config = STRICT
-
-    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
-    gpus_per_trial: Annotated[float, Field(ge=0.0)] = 0.0
-    max_concurrent: Positive | None = None
-
-
-class Trial(BaseModel):
-    """One point of the search space with everything it sets filled in."""
-
-    model_config = STRICT
-
-    name: str
-    level: Level
-    point: dict[str, Scalar]
-    task: AnyTask
-    data: Data
-    model: ModelSpec
-    recipe: Recipe
-    evaluation: Evaluation
-
-    def dataset(self, split: str) -> DatasetSpec:
-        """Return the dataset of a split: `train`, `validation`, `test` or one of eval_splits."""
-        task = self.task.changed(self.data.eval_splits[split]) if split in self.data.eval_splits else self.task
-        return DatasetSpec(
-            task=task,
-            level=self.level,
-            split=split,
-            examples=self.data.train_examples if split == TRAIN else self.data.eval_examples,
-            seed=self.data.seed,
-            control_length=self.data.control_length,
-        )
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """All splits, train first."""
-        return (TRAIN, VALIDATION, TEST, *self.data.eval_splits)
-
-    @property
-    def evaluate_every(self) -> int:
-        """Training examples between two evaluations."""
-        return self.evaluation.every_examples or max(self.recipe.batch_size, self.recipe.max_examples // 20)
-
-    @property
-    def validation_examples(self) -> int:
-        """Questions asked at each evaluation during training."""
-        return min(self.evaluation.validation_examples or 200, self.data.eval_examples)
+# What changes no result, so that it may change when a study goes on.
+NOT_COMPUTED = ("name", "question", "resources")
+# Names of what else lies in the folder where each study has a folder of its name.
+_TAKEN_NAMES = ("datasets", "tokenizers", "mlflow.db", "mlartifacts")
+_LEVELS = [level.value for level in Level]
+# No single values, so no axis sets them.
+_NOT_SEARCHED = ("kind", "eval_splits")
 
 
 class Study(BaseModel):
@@ -129,17 +39,27 @@ class Study(BaseModel):
 
     model_config = STRICT
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: str
     question: Annotated[str, Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     task: AnyTask
     data: Data
     model: ModelSpec
-    recipe: dict[str, Scalar]
+    recipe: Annotated[dict[str, Scalar], PartOf(Recipe)]
     search: SearchSpace
     evaluation: Evaluation = Evaluation()
     stop: StopRule = NoStopping()
     resources: Resources = Resources()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in _TAKEN_NAMES:
+            raise ValueError(
+                f'got "{name}", but a study is named with 1 to 100 letters, digits and . _ -, the first a letter or a '
+                f"digit, and not {', '.join(_TAKEN_NAMES)}"
+            )
+        return name
 
     @field_validator("seeds")
     @classmethod
@@ -149,96 +69,111 @@ class Study(BaseModel):
         return seeds
 
     @model_validator(mode="after")
-    def _levels_are_searched(self) -> Self:
-        axis = self.search.axes.get(EXPLANATION)
-        levels = axis.extremes if axis else ()
-        allowed = [level.value for level in Level]
-        for level in levels:
-            if level not in allowed:
-                raise ValueError(f"search.explanation: {level!r} is not a level; levels: {', '.join(allowed)}")
-        if not levels:
-            raise ValueError('search.explanation is missing: write explanation = { grid = ["none", "short", "long"] }')
+    def _axes_fit(self) -> Self:
+        refuse([*self._level_faults(), *self._axis_faults(), *self._missing_from_recipe()])
         return self
 
+    def _level_faults(self) -> Iterator[Fault]:
+        axis = self.search.axes.get(EXPLANATION)
+        example = 'write explanation = { grid = ["none", "short", "long"] }'
+        if axis is None:
+            yield Fault(f"search.{EXPLANATION}", f"is missing: {example}")
+        elif not isinstance(axis, Grid):
+            yield Fault(f"search.axes.{EXPLANATION}", f"levels are compared one by one: {example}")
+        else:
+            for level in axis.grid:
+                if level not in _LEVELS:
+                    hint = nearest(str(level), _LEVELS)
+                    message = f"{json.dumps(level)} is not a level.{hint} Levels: {', '.join(_LEVELS)}"
+                    yield Fault(f"search.axes.{EXPLANATION}", message)
+
+    def _axis_faults(self) -> Iterator[Fault]:
+        owners = {"task": type(self.task), "data": Data, "model": type(self.model), "recipe": Recipe}
+        fields = {name: [f for f in owner.model_fields if f not in _NOT_SEARCHED] for name, owner in owners.items()}
+        allowed = [*fields["recipe"], *(f"{name}.{field}" for name in owners for field in fields[name])]
+        for axis in self.search.axes:
+            section, field = _target(axis)
+            if axis != EXPLANATION and field not in fields.get(section, []):
+                known = fields.get(section) or [f"{name}." for name in owners]
+                hint = nearest(axis, [EXPLANATION, *allowed])
+                what = f"[{section}] has" if section in fields else "an axis begins with"
+                yield Fault(
+                    f"search.axes.{axis}", f"nothing of this name can be searched.{hint} {what}: {', '.join(known)}"
+                )
+            elif section == "recipe" and field in self.recipe:
+                yield _both(axis, section, field)
+
+    def _missing_from_recipe(self) -> Iterator[Fault]:
+        for name, field in Recipe.model_fields.items():
+            if field.is_required() and name not in self.recipe and name not in self.search.axes:
+                message = f"is missing: set {name} = ... in [recipe], or search it: [search] {name} = {{ ... }}"
+                yield Fault(f"recipe.{name}", message)
+
     @classmethod
-    def load(cls, path: str | Path, changes: Iterable[str] = ()) -> "Study":
-        """Read and check a study file. `changes` are typed overrides such as `data.train_examples=2000`.
+    def load(cls, path: str | Path, changes: Iterable[str] = (), name: str | None = None) -> "Study":
+        """Read and check a study file. `changes` are typed overrides such as `data.train_examples=2000`; `name` stands
+        for the file's.
 
         Raises UserError with file, line, what was got, what is allowed and the nearest right name."""
-        source = Source.read(Path(path), changes)
+        source = Source.read(Path(path), changes, name)
+        faults = [*source.unusable(), *_fill_searched(source.values)]
+        _fill_defaults(source.values)
+        known = {fault.key for fault in faults}
         try:
             study = cls.model_validate_json(source.as_json(), strict=True)
         except ValidationError as error:
-            raise source.explain(error, cls) from None
-        try:
-            study.check_points()
-        except _PointError as error:
-            raise source.fault(error.axis, str(error)) from None
+            found = [fault for fault in faults_of(error, cls) if fault.key not in known]
+            source.refuse([*faults, *_at_axes(found, _axes_of(source.values))])
+            raise
+        source.refuse(faults)
+        source.refuse(study.faults())
         return study
 
-    def check_points(self) -> None:
-        """Build every trial that the grids and the bounds of the ranges can ask for. Raises UserError naming the
-        axis."""
-        self.trial("check", self._lowest)
+    def faults(self) -> list[Fault]:
+        """Say what is wrong with the trials that the grids and the bounds of the ranges can ask for."""
+        lowest = {name: axis.extremes[0] for name, axis in self.search.axes.items()}
+        faults = dict.fromkeys([*self._stop_faults(), *self._faults_at(lowest)])
         for name, axis in self.search.axes.items():
-            for value in axis.extremes:
-                self.trial("check", self._lowest | {name: value})
-        if self.search.method == "random":
-            for trial in self.trials:
-                self._check_trial(trial)
+            for value in axis.extremes[1:]:
+                new = [fault for fault in self._faults_at(lowest | {name: value}) if fault not in faults]
+                # what goes wrong only with this value is a fault of this value
+                faults |= dict.fromkeys(Fault(f"search.{name}", _by(value, fault, name)) for fault in new)
+        if self.search.method == "random" and not faults:
+            for point in self.search.points():
+                faults |= dict.fromkeys(self._faults_at(point))
+        return list(faults)
 
-    @cached_property
-    def _lowest(self) -> dict[str, Scalar]:
-        return {name: axis.extremes[0] for name, axis in self.search.axes.items()}
+    def _stop_faults(self) -> Iterator[Fault]:
+        needed = 0 if isinstance(self.stop, NoStopping) else self.stop.min_seeds
+        if "min_seeds" in self.stop.model_fields_set and needed > len(self.seeds):
+            yield Fault("stop.min_seeds", f"got {needed}, but the study has {len(self.seeds)} seeds")
 
-    def _check_trial(self, trial: Trial) -> None:
+    def _faults_at(self, point: dict[str, Scalar]) -> list[Fault]:
         try:
-            specs = [trial.dataset(split) for split in trial.splits]
-        except (ValidationError, ValueError) as error:
-            raise _PointError("data.eval_splits", _first_message(error)) from None
-        for spec in specs:
-            possible = spec.task.distinct_questions
-            share = len(spec.buckets) / 100
-            if possible is not None and spec.examples > possible * share:
-                raise _PointError(
-                    "data.train_examples" if spec.split == TRAIN else "data.eval_examples",
-                    f"{spec.examples:,} different questions asked of the {spec.split} split, but this task has "
-                    f"{possible:,} in all and {share:.0%} of them belong to that split; "
-                    "ask for fewer or make the task larger",
-                )
+            found = self._filled("check", point).dataset_faults()
+        except ValidationError as error:
+            found = faults_of(error, Trial)
+        return _at_axes(found, point)
 
     def trial(self, name: str, point: dict[str, Scalar]) -> Trial:
-        """Fill a point of the search space in. Raises UserError naming the axis when a value is impossible."""
-        sections: dict[str, dict[str, Any]] = {
-            "task": self.task.model_dump(),
-            "data": self.data.model_dump(mode="json"),
-            "model": self.model.model_dump(),
-            "recipe": dict(self.recipe),
-        }
-        for axis, value in point.items():
-            if axis == EXPLANATION:
-                continue
-            section, _, field = axis.rpartition(".") if "." in axis else ("recipe", "", axis)
-            if section not in sections:
-                raise _PointError(f"search.{axis}", f'there is no section "{section}" to search in; {_ALLOWED_AXES}')
-            if axis.startswith("recipe.") or "." not in axis:
-                self._known_axis(axis, field)
-            sections[section][field] = value
+        """Fill a point of the search space in. Raises UserError naming the field when a value is impossible."""
         try:
-            return Trial.model_validate(
-                {"name": name, "level": Level(str(point[EXPLANATION])), "point": point, **sections}
-                | {"evaluation": self.evaluation.model_dump()},
-            )
+            return self._filled(name, point)
         except ValidationError as error:
-            location = ".".join(str(part) for part in error.errors()[0]["loc"] if part not in _TAGS)
-            raise _PointError(_axis_or_field(location, point), _first_message(error)) from None
+            raise UserError("; ".join(f"{key}: {message}" for key, message in faults_of(error, Trial))) from None
 
-    def _known_axis(self, axis: str, field: str) -> None:
-        if field not in Recipe.model_fields:
-            hint = nearest(field, [*Recipe.model_fields, EXPLANATION])
-            raise _PointError(f"search.{axis}", f"no recipe field has this name.{hint} {_ALLOWED_AXES}")
-        if field in self.recipe:
-            raise _PointError(f"search.{axis}", f"{field} is both searched and set in [recipe]; remove one of them")
+    def _filled(self, name: str, point: dict[str, Scalar]) -> Trial:
+        sections = self._sections
+        for axis, value in point.items():
+            if axis != EXPLANATION:
+                section, field = _target(axis)
+                sections = sections | {section: sections[section] | {field: value}}
+        values = {"name": name, "level": point[EXPLANATION], "point": point, **sections}
+        return Trial.model_validate_json(json.dumps(values), strict=True)
+
+    @cached_property
+    def _sections(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", include={"task", "data", "model", "recipe", "evaluation"})
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
@@ -264,28 +199,61 @@ class Study(BaseModel):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits naming what is computed: neither the study's name nor where it runs."""
-        skipped = ("name", "question", "resources")
-        return fingerprint({key: value for key, value in self.definition().items() if key not in skipped})
+        return fingerprint({key: value for key, value in self.definition().items() if key not in NOT_COMPUTED})
 
 
-class _PointError(UserError):
-    """A value of an axis that cannot be; `axis` is where in the study file it stands."""
-
-    def __init__(self, axis: str, message: str) -> None:
-        super().__init__(message)
-        self.axis = axis
+def _target(axis: str) -> tuple[str, str]:
+    """Return section and field that an axis sets: `task.style`, or a bare name for a field of the recipe."""
+    section, _, field = axis.rpartition(".")
+    return section or "recipe", field
 
 
-_TAGS = ("scratch", "pretrained", "modular_sum", "listops")
-_ALLOWED_AXES = "An axis is explanation, a recipe field, or a dotted field such as task.style or model.hidden_size"
+def _axes_of(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the axes of a study as written that set a field of a section which is there."""
+    search = values.get("search")
+    axes = dict(named_axes(search)) if isinstance(search, dict) else {}
+    return {axis: written for axis, written in axes.items() if isinstance(values.get(_target(axis)[0]), dict)}
 
 
-def _axis_or_field(location: str, point: dict[str, Scalar]) -> str:
-    bare = location.removeprefix("recipe.")
-    return f"search.{bare}" if bare in point else f"search.{location}" if location in point else location
+def _at_axes(faults: Iterable[Fault], axes: Iterable[str]) -> list[Fault]:
+    """Place what is wrong with a searched field, or with a section that has one, at its axis."""
+    places = {}
+    for axis in axes:
+        section, field = _target(axis)
+        places[f"{section}.{field}"] = f"search.{axis}"
+        if section != "recipe":
+            places.setdefault(section, f"search.{axis}")
+    return [Fault(places.get(key, key), message) for key, message in faults]
 
 
-def _first_message(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-    return str(error)
+def _fill_searched(values: dict[str, Any]) -> Iterator[Fault]:
+    """A field that is searched need not be set as well: let it be the first value of its axis. Yields those that are
+    set nevertheless, for it would not be clear which holds."""
+    for axis, written in _axes_of(values).items():
+        section, field = _target(axis)
+        table = values[section]
+        owners = models_in(Study.model_fields[section].annotation) if section in ("task", "data", "model") else []
+        if field in _NOT_SEARCHED or not any(field in owner.model_fields for owner in owners):
+            continue
+        if field in table:
+            yield _both(axis, section, field)
+        firsts = [written[kind] for kind in AXIS_KINDS if kind in written] if isinstance(written, dict) else []
+        if firsts and isinstance(firsts[0], list) and firsts[0]:
+            values[section] = {field: firsts[0][0], **table}
+
+
+def _fill_defaults(values: dict[str, Any]) -> None:
+    """Let the recipe say all that it leaves to defaults: what is stored must mean the same when they change."""
+    recipe, searched = values.get("recipe"), _axes_of(values)
+    if isinstance(recipe, dict):
+        defaults = {name: field.default for name, field in Recipe.model_fields.items() if not field.is_required()}
+        unsaid = {name: value for name, value in defaults.items() if name not in searched and value is not None}
+        values["recipe"] = {**unsaid, **recipe}
+
+
+def _both(axis: str, section: str, field: str) -> Fault:
+    return Fault(f"search.{axis}", f"{field} is both searched and set in [{section}]; remove one of them")
+
+
+def _by(value: Scalar, fault: Fault, axis: str) -> str:
+    return fault.message if fault.key == f"search.{axis}" else f"with {json.dumps(value)}: {fault.message}"

@@ -65,6 +65,7 @@ def _setting(change: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UserError(f"--set {change}: write it as key=value, such as --set terms=4")
     try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text.strip()
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # no value in TOML's notation: a bare word
+        values = {}
+    return key.strip(), values["value"] if len(values) == 1 else text.strip()

@@ -77,7 +77,7 @@ class View(BaseModel):
             "columnWidths": {**_FIRST_COLUMNS, **{column.key(): column.width for column in self.columns}},
             "runsHiddenMode": "SHOW_ALL",
             "groupBy": self._group_by(),
-            "useGroupedValuesInCharts": True,
+            "useGroupedValuesInCharts": False,  # a mean over the runs still going dips when solved ones end
             "hideEmptyCharts": True,
             "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
         }

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int64
 from numpy import ndarray
 
+from showhow.errors import TrialError
 from showhow.seeds import seed_for
 from showhow.study.recipe import Recipe
 from showhow.training.tokens import TokenFile
@@ -54,7 +55,10 @@ class StepBatch:
 
 
 def training_batches(file: TokenFile, recipe: Recipe, seed: int, is_seq2seq: bool) -> Iterator[StepBatch]:
-    """Yield the batch of one optimizer step after another, without end."""
+    """Yield the batch of one optimizer step after another, without end. Raises TrialError when the model cannot take
+    packed rows."""
+    if recipe.batching == "packed" and is_seq2seq:
+        raise TrialError('batching = "packed" is for causal models only; use "grouped" for models with an encoder')
     collate = packed_batch if recipe.batching == "packed" else seq2seq_batch if is_seq2seq else causal_batch
     micro = recipe.micro_batch_size or recipe.batch_size
     lengths = file.prompt_lengths + file.target_lengths
@@ -116,7 +120,9 @@ def packed_batch(file: TokenFile, rows: Int64[ndarray, " batch"]) -> Batch:
             owners[line, start:end] = member
             start = end
     together = owners[:, :, None] == owners[:, None, :]
-    mask = together & np.tril(np.ones((shape[1], shape[1]), dtype=bool))
+    visible = together & np.tril(np.ones((shape[1], shape[1]), dtype=bool))
+    # Eager attention adds the mask to its scores, so it holds what to add, not true and false.
+    mask = np.where(visible, 0.0, np.finfo(np.float32).min).astype(np.float32)
     return {
         "input_ids": torch.from_numpy(tokens),
         "labels": torch.from_numpy(labels),

@@ -40,7 +40,8 @@ def evaluate(
     grades = [grade(reply, target, level, file.layout) for reply, target in zip(replies, targets, strict=True)]
     questions = file.texts("question", len(rows))
     samples = [_sample(*columns) for columns in zip(questions[:_SAMPLES], targets, replies, grades, strict=False)]
-    metrics = _metrics(grades) | {"tokens_per_reply": fmean(len(tokens) + 1 for tokens in written)}
+    # The end token counts where it was written: a reply of the greatest length was cut before it.
+    metrics = _metrics(grades) | {"tokens_per_reply": fmean(min(len(tokens) + 1, longest) for tokens in written)}
     return Evaluation(tuple(one.answer_right for one in grades), metrics, samples)
 
 

@@ -16,6 +16,9 @@ from showhow.training.model import parameter_count
 
 # The loss is read off the device only so often, so that a GPU is not made to wait at each step.
 _CHECK_EVERY_STEPS = 20
+# A mean loss (nats per target token) that is no divergence however low the first batch's happened to be; guessing one
+# of fifty tokens costs 3.9.
+_NEVER_DIVERGED = 4.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class _LossGuard:
                 )
         mean = sum(values) / len(values)
         if self._first is None:
-            self._first = mean
-        elif mean > 2 * self._first + 1:
+            self._first = values[0]
+        if mean > max(2 * self._first + 1, _NEVER_DIVERGED):
             raise TrialError(
                 f"the training loss diverged: from {self._first:.3g} to {mean:.3g} by step {steps_done} "
                 f"({steps_done * self._batch_size:,} examples); a lower learning rate usually helps"

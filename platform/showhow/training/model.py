@@ -1,8 +1,10 @@
 """Builds the model of a trial: from a configuration with random weights, or from pretrained safetensors."""
 
+import inspect
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -30,7 +32,7 @@ def build_model(spec: ModelSpec, special: SpecialTokens, seed: int) -> torch.nn.
     torch.manual_seed(seed_for("weights", seed))
     if isinstance(spec, ScratchModel):
         return _scratch_llama(spec, special) if spec.architecture == "llama" else _scratch_t5(spec, special)
-    return _pretrained(spec.name)
+    return _pretrained(spec.name, special)
 
 
 def is_seq2seq(model: torch.nn.Module) -> bool:
@@ -86,11 +88,17 @@ def _attention() -> str:
     return "sdpa" if torch.cuda.is_available() else "eager"
 
 
-def _pretrained(name: str) -> torch.nn.Module:
+def _pretrained(name: str, special: SpecialTokens) -> torch.nn.Module:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = kind.from_pretrained(name, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TrialError(f'the model "{name}" cannot be loaded: {error}') from None
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise TrialError(
+            f'the model "{name}" ({config.model_type}) keeps no keys and values, so it cannot be evaluated'
+        )
+    if special.vocabulary > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(special.vocabulary)  # its tokenizer was given tokens, often a padding one
     return model  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ A loop of our own because `transformers.generate` spends most of a small model's
 same tokens (a test compares them).
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import Int32, Int64
 from numpy import ndarray
 from torch import Tensor
 
+from showhow.training.model import is_seq2seq
 from showhow.training.tokens import SpecialTokens
 
 
@@ -45,8 +47,8 @@ def _greedy_steps(
 ) -> Iterator[Int64[Tensor, " batch"]]:
     """Yield the next token of every row, step by step, until all rows have written the end token."""
     device = next(model.parameters()).device
-    tokens, mask = _left_padded(prompts, special.pad, max_new_tokens, device)
-    state = _Seq2SeqState(model, tokens, mask, special) if _encodes(model) else _CausalState(model, tokens, mask)
+    tokens, mask = (tensor.to(device) for tensor in _padded(prompts, special.pad, on_the_left=not is_seq2seq(model)))
+    state = _Seq2SeqState(model, tokens, mask, special) if is_seq2seq(model) else _CausalState(model, tokens, mask)
     finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
         following = state.next_logits().argmax(dim=-1)
@@ -59,12 +61,14 @@ def _greedy_steps(
 
 
 class _CausalState:
-    """A causal model with what it has read so far."""
+    """A causal model with what it has read so far. Models are told positions and that only the last logits are wanted
+    where they can be; ALiBi models such as BLOOM work positions out from the mask."""
 
-    def __init__(self, model: Any, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch total"]) -> None:
-        self._model, self._mask, self._read = model, mask, tokens.shape[1]
+    def __init__(self, model: Any, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch prompt"]) -> None:
+        self._model, self._mask = model, mask
         self._padded = not bool(mask.all())
-        positions = (mask[:, : self._read].cumsum(-1) - 1).clamp(min=0)
+        self._understood = set(inspect.signature(model.forward).parameters)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
         self._output = self._forward(tokens, positions, None)
         self._next_position = positions[:, -1:] + 1
 
@@ -73,18 +77,18 @@ class _CausalState:
         return logits
 
     def advance(self, following: Int64[Tensor, " batch"]) -> None:
-        self._read += 1
+        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
         self._output = self._forward(following[:, None], self._next_position, self._output.past_key_values)
         self._next_position = self._next_position + 1
 
     def _forward(self, tokens: Tensor, positions: Tensor, cache: Any) -> Any:
+        optional = {"position_ids": positions, "logits_to_keep": 1}
         return self._model(
             input_ids=tokens,
-            attention_mask=self._mask[:, : self._read] if self._padded else None,
-            position_ids=positions,
+            attention_mask=self._mask if self._padded else None,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            **{name: value for name, value in optional.items() if name in self._understood},
         )
 
 
@@ -95,11 +99,11 @@ class _Seq2SeqState:
         self,
         model: Any,
         tokens: Int64[Tensor, "batch prompt"],
-        mask: Int64[Tensor, "batch total"],
+        mask: Int64[Tensor, "batch prompt"],
         special: SpecialTokens,
     ) -> None:
-        self._model, self._mask = model, mask[:, : tokens.shape[1]]
-        self._encoded = model.get_encoder()(input_ids=tokens, attention_mask=self._mask)
+        self._model, self._mask = model, mask
+        self._encoded = model.get_encoder()(input_ids=tokens, attention_mask=mask)
         begin = model.config.decoder_start_token_id
         first = torch.full((len(tokens), 1), special.pad if begin is None else begin, device=tokens.device)
         self._output = self._forward(first, None)
@@ -121,18 +125,16 @@ class _Seq2SeqState:
         )
 
 
-def _encodes(model: Any) -> bool:
-    return bool(model.config.is_encoder_decoder)
-
-
-def _left_padded(
-    prompts: list[Int32[ndarray, " tokens"]], pad: int, extra: int, device: torch.device
-) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, "batch total"]]:
-    """Return prompts that all end in the last column, and a mask with room for `extra` tokens more."""
+def _padded(
+    prompts: list[Int32[ndarray, " tokens"]], pad: int, on_the_left: bool
+) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, "batch prompt"]]:
+    """Return prompts as one matrix, and the mask that tells them from padding. A causal model goes on after the last
+    column, so its prompts end there; an encoder reads them where it was trained to, from the first."""
     width = max(map(len, prompts))
     tokens = np.full((len(prompts), width), pad, dtype=np.int64)
-    mask = np.ones((len(prompts), width + extra), dtype=np.int64)
+    mask = np.zeros((len(prompts), width), dtype=np.int64)
     for index, prompt in enumerate(prompts):
-        tokens[index, width - len(prompt) :] = prompt
-        mask[index, : width - len(prompt)] = 0
-    return torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device)
+        place = slice(width - len(prompt), width) if on_the_left else slice(len(prompt))
+        tokens[index, place] = prompt
+        mask[index, place] = 1
+    return torch.from_numpy(tokens), torch.from_numpy(mask)

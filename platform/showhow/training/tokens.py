@@ -2,12 +2,12 @@
 
 The format (written by `datasets/tokenise.py`): one record batch; columns `prompt_ids` and `target_ids` (large lists of
 int32; a target ends with the end token), `question` and `target` (text); schema metadata `showhow`: JSON with `pad`,
-`end`, `start` (token ids; start may be null), `vocabulary` (number of token ids) and `layout` (step separator and
-answer prefix).
+`end`, `start` (token ids; start may be null), `vocabulary` (number of token ids), `layout` (step separator and answer
+prefix, as this tokenizer can spell them) and `lengths` (how many rows were kept, how many dropped as too long).
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -41,13 +41,12 @@ class TokenFile:
         try:
             self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             metadata = json.loads(self._table.schema.metadata[METADATA_KEY])
+            self.special = SpecialTokens(**{field.name: metadata[field.name] for field in fields(SpecialTokens)})
+            self.layout = TextFormat(**metadata["layout"])
         except (OSError, pa.ArrowInvalid, TypeError, KeyError, ValueError) as error:
             raise TrialError(
                 f"{path} is not a tokenised dataset ({error}); delete it and run the study again"
             ) from None
-        layout = metadata.pop("layout")
-        self.special = SpecialTokens(**metadata)
-        self.layout = TextFormat(**layout)
         self._prompts = _ragged(self._table["prompt_ids"])
         self._targets = _ragged(self._table["target_ids"])
 
@@ -81,5 +80,5 @@ class TokenFile:
 
 
 def _ragged(column: pa.ChunkedArray) -> tuple[Int32[ndarray, " tokens"], Int64[ndarray, " rows_plus_1"]]:
-    array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # several only in files of others
     return array.values.to_numpy(zero_copy_only=True), array.offsets.to_numpy(zero_copy_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import ray
 import showhow
 from showhow.errors import UserError
-from showhow.study.study import Resources
+from showhow.study.sections import Resources
 
 # Importing these takes a trial's process 5-9 s; Ray loads them ahead of time in the processes it keeps ready.
 _PRELOADED = ("torch", "transformers.models.llama.modeling_llama", "showhow.methods.sft")
@@ -60,7 +60,9 @@ def _connect(address: str | None) -> None:
         # By inheritance and not by a runtime environment, for which Ray would start its processes a second time.
         for name, value in _quiet().items():
             os.environ.setdefault(name, value)
-        ray.init(include_dashboard=False, _system_config={"preload_python_modules": list(_PRELOADED)}, **settings)
+        ray.init(
+            "local", include_dashboard=False, _system_config={"preload_python_modules": list(_PRELOADED)}, **settings
+        )
         return
     try:
         package = str(Path(showhow.__file__).parent)

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from showhow.errors import UserError, nearest
 from showhow.fingerprint import Json
-from showhow.study.study import Study
-
-_SKIPPED = ("name", "question", "resources")  # they change no result, so they may change when a study goes on
+from showhow.study.study import NOT_COMPUTED, Study
 
 
 def home_folder() -> Path:
@@ -58,7 +56,7 @@ class StudyFolder:
         """Take the folder for a study, or go on with the same study in it. Raises UserError when another study has
         it."""
         if self.definition.exists():
-            changed = _differences(json.loads(self.definition.read_text(encoding="utf-8")), study.definition())
+            changed = _differences(self._claimed(), study.definition())
             if changed:
                 raise UserError(
                     f'the name "{self.name}" is in use by a study with other content ({self.path}): '
@@ -76,6 +74,16 @@ class StudyFolder:
                 "set SHOWHOW_HOME to put them elsewhere"
             ) from None
 
+    def _claimed(self) -> Json:
+        try:
+            claimed: Json = json.loads(self.definition.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.definition} cannot be read ({error}). Give this study another name with --name, or delete "
+                f"the folder {self.path}"
+            ) from None
+        return claimed
+
     @classmethod
     def existing(cls, home: Path, name: str) -> "StudyFolder":
         """Return the folder of a study that was started. Raises UserError naming those there are."""
@@ -83,7 +91,7 @@ class StudyFolder:
         if not folder.journal.is_file():
             known = sorted(path.parent.name for path in home.glob("*/journal.jsonl"))
             listed = (
-                f"Studies there: {', '.join(known)}" if known else 'none yet; start one with "showhow run STUDY.toml"'
+                f"Studies there: {', '.join(known)}" if known else 'None yet; start one with "showhow run STUDY.toml"'
             )
             raise UserError(f'there is no study "{name}" in {home}.{nearest(name, known)} {listed}')
         return folder
@@ -91,7 +99,7 @@ class StudyFolder:
 
 def _differences(before: Json, after: Json, key: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
-        names = [name for name in dict.fromkeys([*before, *after]) if key or name not in _SKIPPED]
+        names = [name for name in dict.fromkeys([*before, *after]) if key or name not in NOT_COMPUTED]
         return [
             d for name in names for d in _differences(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))
         ]

@@ -11,7 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from showhow.datasets.prepare import Preparation
 from showhow.fingerprint import Json
 from showhow.metrics import VALIDATION, on_split
-from showhow.study.study import Trial
+from showhow.study.trial import Trial
 from showhow.tracking.tracker import Event, RepliesSampled, Reported, RunEnded, RunStarted, RunStatus, Tracker
 from showhow.tuning.arbiter import Arbiter
 from showhow.tuning.space import NOT_SAVED, Proposer, Run, TuneSearch

@@ -91,8 +91,9 @@ class _Session:
         proposer = Proposer(study, arbiter, read_outcomes(past))
         status: RunStatus = "interrupted"
         try:
-            self._tune(proposer, recorder, preparation, cluster.concurrent_runs(study.resources))
-            status = "interrupted" if recorder.interrupt() else "finished"
+            is_over = self._tune(proposer, recorder, preparation, cluster.concurrent_runs(study.resources))
+            # Ray Tune takes a Ctrl-C for itself and returns as if nothing had happened.
+            status = "interrupted" if recorder.interrupt() or not is_over else "finished"
         finally:
             recorder.interrupt()
             result = self._conclude(status)
@@ -100,7 +101,8 @@ class _Session:
             raise KeyboardInterrupt
         return result
 
-    def _tune(self, proposer: Proposer, recorder: Recorder, preparation: Preparation, at_once: int) -> None:
+    def _tune(self, proposer: Proposer, recorder: Recorder, preparation: Preparation, at_once: int) -> bool:
+        """Run what is left to run. Returns False when it was interrupted."""
         study = self._study
 
         def configure(run: Run) -> dict[str, Any]:
@@ -130,6 +132,7 @@ class _Session:
                 verbose=0,
             ),
         ).fit()
+        return search.is_exhausted and all(run.key in recorder.ended for run in search.by_trial_id.values())
 
     def _conclude(self, status: RunStatus) -> StudyResult:
         result = write_result(self._folder)

@@ -17,7 +17,8 @@ from ray.tune.search import Searcher
 from showhow.evidence.outcome import RunOutcome
 from showhow.seeds import seed_for
 from showhow.study.search_space import Axis, Grid, Integers, LogUniform, Scalar, Uniform
-from showhow.study.study import EXPLANATION, Study, Trial
+from showhow.study.study import EXPLANATION, Study
+from showhow.study.trial import Trial
 from showhow.tasks.explain import Level
 from showhow.tuning.arbiter import Arbiter
 
@@ -147,11 +148,13 @@ class TuneSearch(Searcher):  # type: ignore[misc]
         super().__init__()
         self._runs, self._configure = runs, configure
         self.by_trial_id: dict[str, Run] = {}
+        self.is_exhausted = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the configuration of the next run, or say that there is none."""
         run = next(self._runs, None)
         if run is None:
+            self.is_exhausted = True
             finished: str = Searcher.FINISHED
             return finished
         self.by_trial_id[trial_id] = run

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray import tune
 from showhow.errors import TrialError
-from showhow.study.study import Trial
+from showhow.study.trial import Trial
 
 # What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an
 # object with one of these keys.

@@ -1,0 +1,157 @@
+"""The tokenizer of a study: made of its tasks' symbols for from-scratch models, the model's own for pretrained ones."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from showhow.datasets.examples import to_example
+from showhow.datasets.whole import whole_file
+from showhow.errors import UserError
+from showhow.fingerprint import fingerprint
+from showhow.seeds import rng_for
+from showhow.study.recipe import ModelSpec, PretrainedModel
+from showhow.tasks.base import Task, TextFormat
+from showhow.tasks.explain import SYMBOL, Level, symbols
+
+# Between steps where a tokenizer cannot spell a task's own separator (T5's reads a line break as a blank). No step of
+# any task contains it, as a test checks.
+SPARE_SEPARATOR = "; "
+
+_PAD, _END, _UNKNOWN = "<pad>", "<end>", "<unknown>"
+_PROBLEMS_READ_FOR_SYMBOLS = 300
+_FACTS = "facts.json"
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Token ids with a meaning; `start` and `unknown` are None for tokenizers without."""
+
+    pad: int
+    end: int
+    start: int | None
+    unknown: int | None
+
+
+@dataclass(frozen=True)
+class StudyTokenizer:
+    """A tokenizer with the ids that training needs. by_symbols: its tokens are those of `explain.symbols`."""
+
+    tokenizer: Tokenizer
+    ids: SpecialIds
+    by_symbols: bool = False
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits naming what it does."""
+        return fingerprint({"tokenizer": self.tokenizer.to_str(), **asdict(self.ids)})
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json` and, beside it, the rest, each in one move."""
+        facts = {"ids": asdict(self.ids), "by_symbols": self.by_symbols}
+        for target, text in ((path.with_name(_FACTS), json.dumps(facts)), (path, self.tokenizer.to_str())):
+            with whole_file(target) as partial:
+                partial.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "StudyTokenizer":
+        """Read what `save` wrote."""
+        facts = json.loads(path.with_name(_FACTS).read_text(encoding="utf-8"))
+        return cls(Tokenizer.from_file(str(path)), SpecialIds(**facts["ids"]), facts["by_symbols"])
+
+    def encode(self, texts: Sequence[str], as_prompts: bool = False) -> list[list[int]]:
+        """Return the token ids of some texts; prompts get what the tokenizer puts around a text, such as a start
+        token."""
+        if self.by_symbols:  # the same ids at a third of the time, as nobody needs to know where a token stood
+            vocabulary, unknown = self._vocabulary, self._vocabulary[_UNKNOWN]
+            return [[vocabulary.get(symbol, unknown) for symbol in symbols(text)] for text in texts]
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=as_prompts)
+        return [encoding.ids for encoding in encodings]
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        return vocabulary
+
+    def layout(self, own: TextFormat) -> TextFormat:
+        """Return how targets are laid out for this tokenizer: as the task does, or with the spare separator.
+
+        Raises UserError when a reply in this tokenizer's tokens could not be told into steps and answer."""
+        for layout in (own, replace(own, step_separator=SPARE_SEPARATOR)):
+            text = layout.step_separator.join(["1", "1", layout.answer_prefix + "1"])
+            read_back = self.tokenizer.decode(self.encode([text])[0], skip_special_tokens=True)
+            steps, prefix, _ = read_back.rpartition(layout.answer_prefix.strip())
+            if prefix and steps.count(layout.step_separator) == 2:
+                return layout
+        raise UserError(
+            f'the tokenizer of the model reads "{text}" back as "{read_back}", so steps and answer could not be told '
+            "apart; choose a model whose tokenizer keeps capitals, blanks and signs"
+        )
+
+
+def tokenizer_for(model: ModelSpec, tasks: list[Task]) -> StudyTokenizer:
+    """Return the tokenizer of a model: its own, or one made of the symbols of the tasks it will meet."""
+    return pretrained_tokenizer(model.name) if isinstance(model, PretrainedModel) else symbol_tokenizer(tasks)
+
+
+def symbol_tokenizer(tasks: list[Task]) -> StudyTokenizer:
+    """Return a word-level tokenizer with a token for each number up to the tasks' largest, each word and each sign.
+
+    A number is one token wherever it stands, so that a step is a function of few tokens; joining a text's tokens gives
+    the text back. Words and signs are collected from problems drawn with a key of their own, at every level."""
+    words = {symbol for task in tasks for text in _texts(task) for symbol in symbols(text) if not symbol.isdecimal()}
+    numbers = [str(number) for number in range(max(task.largest_number for task in tasks) + 1)]
+    vocabulary = {token: index for index, token in enumerate([_PAD, _END, _UNKNOWN, *numbers, *sorted(words)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SYMBOL.pattern), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([_PAD, _END, _UNKNOWN])
+    return StudyTokenizer(tokenizer, SpecialIds(pad=0, end=1, start=None, unknown=2), by_symbols=True)
+
+
+def _texts(task: Task) -> list[str]:
+    rng = rng_for("symbols", task.model_dump_json())
+    problems = [task.draw(rng) for _ in range(_PROBLEMS_READ_FOR_SYMBOLS)]
+    texts = [problem.question for problem in problems]
+    for level in Level:
+        texts += [to_example(task, level, Level.SHORT, problem, problems[0]).target for problem in problems]
+    return texts
+
+
+def pretrained_tokenizer(name: str) -> StudyTokenizer:
+    """Return the fast tokenizer of a pretrained model, by local folder or Hugging Face name. Raises UserError without
+    one."""
+    try:
+        folder = Path(name)
+        if folder.is_dir():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        else:
+            from huggingface_hub import hf_hub_download  # only named models are fetched
+
+            tokenizer = Tokenizer.from_file(hf_hub_download(name, "tokenizer.json"))
+            settings = json.loads(Path(hf_hub_download(name, "tokenizer_config.json")).read_text(encoding="utf-8"))
+    except Exception as error:  # noqa: BLE001 - `tokenizers` raises bare Exception, the hub a dozen kinds
+        raise UserError(
+            f'model.name = "{name}": its tokenizer cannot be read ({str(error).splitlines()[0]}). '
+            "A model is a local folder, or a Hugging Face name, with tokenizer.json and tokenizer_config.json"
+        ) from None
+    ids = {role: _special_id(tokenizer, settings.get(f"{role}_token")) for role in ("pad", "eos", "bos", "unk")}
+    if ids["eos"] is None:
+        raise UserError(
+            f'model.name = "{name}": its tokenizer has no end token (eos_token), so a reply could never end'
+        )
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    pad = ids["eos"] if ids["pad"] is None else ids["pad"]
+    return StudyTokenizer(tokenizer, SpecialIds(pad, ids["eos"], ids["bos"], ids["unk"]))
+
+
+def _special_id(tokenizer: Tokenizer, token: Any) -> int | None:
+    content = token.get("content") if isinstance(token, dict) else token
+    found: int | None = tokenizer.token_to_id(content) if content else None
+    return found

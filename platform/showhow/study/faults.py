@@ -1,0 +1,235 @@
+"""What is wrong with a study, as sentences: the setting, what was got, what is allowed, the nearest right name.
+
+Where the setting stands in a file is the business of `source.py`.
+"""
+
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from showhow.errors import nearest
+
+# Pydantic's findings, in the words of someone who writes TOML.
+_MUST = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a section (a table)",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:,}",
+    "model_attributes_type": "must be a section (a table)",
+    "model_type": "must be a section (a table)",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text, in quotes",
+    "too_long": "must have {max_length} values",
+    "too_short": "must not be empty",
+    "tuple_type": "must be a list, such as [1, 2]",
+}
+_WRITTEN = {"int": "a whole number", "float": "a number", "str": '"text"', "bool": "true or false", "tuple": "[1, 2]"}
+
+
+class Fault(NamedTuple):
+    """One mistake: the dotted name of the setting (`recipe.batch_size`), and a sentence."""
+
+    key: str
+    message: str
+
+
+def refuse(faults: Iterable[Fault]) -> None:
+    """Raise pydantic's ValidationError for the faults that a validator found, if there are any."""
+    _raise(
+        [
+            {
+                "type": PydanticCustomError("fault", "{message}", {"message": message}),
+                "loc": tuple(key.split(".")) if key else (),
+                "input": None,
+            }
+            for key, message in faults
+        ]
+    )
+
+
+def _raise(errors: list[InitErrorDetails]) -> None:
+    if errors:
+        raise ValidationError.from_exception_data("study", errors)
+
+
+def _again(item: dict[str, Any]) -> InitErrorDetails:
+    """Return a finding in the form in which it can be raised again, from a place further out."""
+    context = item.get("ctx", {})
+    kind = PydanticCustomError("fault", "{message}", context) if item["type"] == "fault" else item["type"]
+    return {"type": kind, "loc": item["loc"], "input": item["input"], "ctx": context}
+
+
+@dataclass(frozen=True)
+class PartOf:
+    """Annotates a table that sets some of a model's fields: those it sets must be right, the others may be missing."""
+
+    model: type[BaseModel]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self.model.model_validate(values, strict=True)
+        except ValidationError as error:
+            _raise([_again(dict(item)) for item in error.errors() if item["type"] != "missing"])
+        return values
+
+
+def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
+    """Turn pydantic's findings about a model into sentences."""
+    found = [dict(item) for item in error.errors()]
+    # a list is also called empty when all its values are wrong, which is said of each of them already
+    said_already = [item for item in found if item["type"] == "too_short" and item["input"]]
+    return list(dict.fromkeys(_fault(item, model) for item in found if item not in said_already))
+
+
+def _fault(item: dict[str, Any], model: type[BaseModel]) -> Fault:
+    place = _follow(model, item["loc"])
+    context = item.get("ctx", {})
+    match item["type"]:
+        case "fault":
+            return Fault(place.key, context["message"])
+        case "value_error":
+            return Fault(place.key, str(context["error"]))
+        case "extra_forbidden":
+            return Fault(place.key, _unknown(place, model))
+        case "missing":
+            return Fault(place.key, f"is missing: {_purpose(place)}")
+        case "axis_kind":
+            return Fault(place.key, _no_axis(place, item))
+        case "union_tag_not_found" | "union_tag_invalid":
+            return Fault(f"{place.key}.kind", _kind_fault(place, context.get("tag")))
+    return Fault(place.key, f"got {shown(item['input'])}, {_allowed(item, context)}")
+
+
+def _allowed(item: dict[str, Any], context: dict[str, Any]) -> str:
+    if item["type"] in ("literal_error", "enum"):
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        return f"must be one of: {', '.join(allowed)}.{nearest(str(item['input']), allowed)}"
+    if item["type"] in _MUST:
+        return _MUST[item["type"]].format(**context)
+    return str(item["msg"]).removeprefix("Input ")
+
+
+def _no_axis(place: "_Place", item: dict[str, Any]) -> str:
+    """Say what an axis looks like; a wrong name may also have been meant for a setting of the section."""
+    got = item["input"]
+    if isinstance(got, dict):
+        hint = nearest(str(next(iter(got), "")), re.findall(r"{ (\w+) =", item["msg"]))
+    else:
+        hint = nearest(
+            place.name, [field for field in place.owner.model_fields if field != "axes"] if place.owner else []
+        )
+    return f"got {shown(got)}, but {item['msg']}.{hint}"
+
+
+class _Place(NamedTuple):
+    """Where a finding belongs: its dotted name, the last part of that, and the model which has such a field."""
+
+    key: str
+    name: str
+    owner: type[BaseModel] | None
+
+
+def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> _Place:
+    """Find the setting that a pydantic location stands for: tags of unions, which nobody writes, are left out."""
+    key, name = "", ""
+    owners: list[type[BaseModel]] = [model]
+    owner: type[BaseModel] | None = model
+    is_entry = False  # the next part is the name of an entry in a table of entries
+    for part in location:
+        if isinstance(part, int):
+            key = f"{key}[{part}]"
+            continue
+        tagged = [candidate for candidate in owners if _tag_of(candidate) == part]
+        if len(owners) > 1 and tagged and not is_entry:
+            owners = tagged
+            continue
+        field = owners[0].model_fields.get(part) if len(owners) == 1 and not is_entry else None
+        if not is_entry:
+            owner = owners[0] if len(owners) == 1 else None
+        is_entry = False
+        if field is not None:
+            owners = _sections(field)
+            is_entry = typing.get_origin(field.annotation) is dict and owners == models_in(field.annotation)
+        if part != "axes":
+            key, name = f"{key}.{part}".lstrip("."), part
+    return _Place(key, name, owner)
+
+
+def _tag_of(model: type[BaseModel]) -> str | None:
+    kind = model.model_fields.get("kind")
+    if kind is None:  # an axis is known by its only field
+        return next(iter(model.model_fields))
+    return str(typing.get_args(kind.annotation)[0]) if typing.get_origin(kind.annotation) is Literal else None
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that an annotation names, those of a union in turn."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in typing.get_args(annotation) for model in models_in(inner)]
+
+
+def _sections(field: FieldInfo) -> list[type[BaseModel]]:
+    """Return the models whose fields a field's table sets."""
+    return [extra.model for extra in field.metadata if isinstance(extra, PartOf)] or models_in(field.annotation)
+
+
+def _unknown(place: _Place, root: type[BaseModel]) -> str:
+    allowed = [field for field in place.owner.model_fields if field != "axes"] if place.owner else []
+    elsewhere = [
+        f"[{section}]"
+        for section, field in root.model_fields.items()
+        if section != place.key.partition(".")[0]
+        and any(place.name in model.model_fields for model in _sections(field))
+    ]
+    hint = f" It belongs in {' or '.join(elsewhere)}." if elsewhere else nearest(place.name, allowed)
+    return f"there is no such setting.{hint} Allowed: {', '.join(allowed)}"
+
+
+def _purpose(place: _Place) -> str:
+    """Say how a missing setting is written."""
+    field = place.owner.model_fields.get(place.name) if place.owner else None
+    if field is None:
+        return "two values are needed, such as [1, 10]"
+    models = _sections(field)
+    if len(models) == 1:
+        needed = [name for name, inner in models[0].model_fields.items() if inner.is_required() and name != "axes"]
+        return f"write a section [{place.name}]" + (f" with {', '.join(needed)}" if needed else "")
+    if models:
+        return f"write a section [{place.name}] with kind = one of {', '.join(filter(None, map(_tag_of, models)))}"
+    annotation = typing.get_origin(field.annotation) or field.annotation
+    if annotation is Literal:
+        return f"write {place.name} = one of {', '.join(typing.get_args(field.annotation))}"
+    if annotation in (types.UnionType, typing.Union):
+        annotation = typing.get_args(field.annotation)[0]
+    return f"write {place.name} = {_WRITTEN.get(str(getattr(annotation, '__name__', '')), '...')}"
+
+
+def _kind_fault(place: _Place, got: object) -> str:
+    field = place.owner.model_fields.get(place.name) if place.owner else None
+    kinds = [str(_tag_of(model)) for model in models_in(field.annotation)] if field else []
+    found = "is missing." if got is None else f"got {shown(got)}.{nearest(str(got), kinds)}"
+    return f"{found} Allowed: {', '.join(kinds)}"
+
+
+def shown(value: Any) -> str:
+    """Return a value as its author would recognise it, shortened where it is long."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

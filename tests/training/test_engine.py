@@ -1,0 +1,141 @@
+"""Laws of the engine: micro-batches make no difference, schedules hit their marks, norms do not decay."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from showhow.study.recipe import Recipe, ScratchModel
+from showhow.tasks.base import Task
+from showhow.training.batches import causal_batch, seq2seq_batch
+from showhow.training.engine import PlainEngine, learning_rate_at, response_loss
+from showhow.training.model import build_model
+from showhow.training.tokens import TokenFile
+
+Files = Callable[..., TokenFile]
+Recipes = Callable[..., Recipe]
+Sizes = Callable[..., ScratchModel]
+COLLATE = {"llama": causal_batch, "t5": seq2seq_batch}
+both = pytest.mark.parametrize("architecture", ["llama", "t5"])
+
+
+@both
+def test_accumulated_micro_batches_step_as_the_whole_batch_does(
+    tokens: Files, varied: Task, recipe: Recipes, sizes: Sizes, architecture: str
+) -> None:
+    file, rows, collate = tokens(varied), np.arange(12), COLLATE[architecture]
+    steps = []
+    for parts in ([rows], [rows[:3], rows[3:4], rows[4:]]):
+        engine = PlainEngine(build_model(sizes(architecture), file.special, 0), recipe())
+        for _ in range(3):
+            loss, norm = engine.step([collate(file, part) for part in parts], 1e-3)
+        steps.append((float(loss), float(norm), [p.detach().cpu().clone() for p in engine.model.parameters()]))
+    (loss, norm, weights), (loss_2, norm_2, weights_2) = steps
+    assert loss == pytest.approx(loss_2, abs=1e-5)
+    assert norm == pytest.approx(norm_2, rel=1e-4)
+    # Adam divides by the gradient's size, so what rounding leaves of a zero gradient may show as a full step.
+    apart = torch.cat([(a - b).abs().flatten() for a, b in zip(weights, weights_2, strict=True)])
+    assert float(apart.quantile(0.999)) < 1e-6
+
+
+@both
+def test_the_gradient_of_micro_batches_is_that_of_the_whole_batch(
+    tokens: Files, varied: Task, sizes: Sizes, architecture: str
+) -> None:
+    file, rows, collate = tokens(varied), np.arange(12), COLLATE[architecture]
+    model = build_model(sizes(architecture), file.special, 0)
+    gradients = []
+    for parts in ([rows], [rows[:3], rows[3:4], rows[4:]]):
+        model.zero_grad()
+        for part in parts:
+            (response_loss(model, collate(file, part)) / 100).backward()  # type: ignore[no-untyped-call]
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+@both
+def test_the_loss_is_the_mean_over_target_tokens_and_a_model_like_chance_has_that_of_chance(
+    tokens: Files, easy: Task, recipe: Recipes, sizes: Sizes, architecture: str
+) -> None:
+    file = tokens(easy)
+    model = build_model(sizes(architecture), file.special, 0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    loss, _ = PlainEngine(model, recipe()).step([COLLATE[architecture](file, np.arange(8))], 1e-9)
+    assert float(loss) == pytest.approx(math.log(file.special.vocabulary), rel=1e-6)
+
+
+def test_the_seq2seq_loss_is_of_each_token_given_those_before_it(tokens: Files, varied: Task, sizes: Sizes) -> None:
+    file = tokens(varied)
+    model: Any = build_model(sizes("t5"), file.special, 0).eval()
+    total = 0.0
+    for row in range(3):
+        target = torch.from_numpy(file.target(row).astype(np.int64))[None]
+        given_before = torch.cat([torch.tensor([[file.special.pad]]), target[:, :-1]], dim=1)
+        prompt = torch.from_numpy(file.prompt(row).astype(np.int64))[None]
+        logits = model(input_ids=prompt, decoder_input_ids=given_before).logits
+        total += float(cross_entropy(logits[0].detach(), target[0], reduction="sum"))
+    with torch.no_grad():
+        assert float(response_loss(model, seq2seq_batch(file, np.arange(3)))) == pytest.approx(total, rel=1e-5)
+
+
+def test_gradients_are_clipped_and_the_norm_is_told_from_before(tokens: Files, recipe: Recipes, sizes: Sizes) -> None:
+    file = tokens()
+    batch = [causal_batch(file, np.arange(8))]
+    model = build_model(sizes(), file.special, 0)
+    response = response_loss(model, batch[0])
+    (response / int((batch[0]["labels"] >= 0).sum())).backward()  # type: ignore[no-untyped-call]
+    expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    engine = PlainEngine(build_model(sizes(), file.special, 0), recipe(gradient_clip=0.01))
+    _, norm = engine.step(batch, 0.0)
+    assert float(norm) == pytest.approx(float(expected.norm()), rel=1e-4)
+    first_moments = [state["exp_avg"] for state in engine._optimizer.state.values()]
+    clipped = torch.cat([moment.flatten() for moment in first_moments]) / (1 - 0.9)
+    assert float(clipped.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_weight_decay_is_taken_from_matrices_and_not_from_norms(tokens: Files, recipe: Recipes, sizes: Sizes) -> None:
+    file = tokens()
+    ended = []
+    for decay in (0.0, 0.5):
+        engine = PlainEngine(build_model(sizes(), file.special, 0), recipe(weight_decay=decay))
+        before = deepcopy(dict(engine.model.named_parameters()))
+        engine.step([causal_batch(file, np.arange(8))], 1e-3)
+        ended.append(dict(engine.model.named_parameters()))
+    for name, weights in before.items():
+        expected = weights.cpu() * 1e-3 * 0.5 if weights.ndim >= 2 else torch.zeros_like(weights)
+        assert torch.allclose((ended[0][name] - ended[1][name]).cpu(), expected, atol=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("schedule", "half", "last"),
+    [("constant", 1.0, 1.0), ("linear", 0.5, 0.01), ("cosine", 0.5, (1 + math.cos(math.pi * 0.99)) / 2)],
+)
+def test_schedules_rise_over_the_warm_up_and_end_at_zero_after_the_last_step(
+    recipe: Recipes, schedule: str, half: float, last: float
+) -> None:
+    of = recipe(schedule=schedule, learning_rate=0.5, batch_size=10, warmup_examples=200, max_examples=1200)
+    rates = [learning_rate_at(of, examples) / 0.5 for examples in range(0, 1200, 10)]
+    assert rates[:20] == pytest.approx([(step + 1) / 21 for step in range(20)])
+    assert rates[20] == max(rates) == 1.0
+    assert rates[70] == pytest.approx(half)
+    assert rates[-1] == pytest.approx(last)
+    assert learning_rate_at(recipe(warmup_examples=0), 0) == recipe().learning_rate
+
+
+@both
+def test_training_in_bfloat16_keeps_weights_in_float32_and_learns(
+    tokens: Files, easy: Task, recipe: Recipes, sizes: Sizes, architecture: str
+) -> None:
+    file = tokens(easy)
+    engine = PlainEngine(build_model(sizes(architecture), file.special, 0), recipe(precision="bfloat16"))
+    batch = [COLLATE[architecture](file, np.arange(32))]
+    losses = [float(engine.step(batch, 3e-3)[0]) for _ in range(15)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert {p.dtype for p in engine.model.parameters()} == {torch.float32}

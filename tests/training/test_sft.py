@@ -1,0 +1,127 @@
+"""One fine-tuning from end to end: a small model learns an easy task, and what it reports is what the study named."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from showhow.datasets.generate import generate
+from showhow.datasets.tokenise import tokenise
+from showhow.datasets.tokenizer import symbol_tokenizer
+from showhow.errors import TrialError
+from showhow.methods.sft import Outcome, Shards, fine_tune
+from showhow.metrics import find
+from showhow.study.recipe import Recipe
+from showhow.study.trial import Trial
+
+Reports = list[dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Trial], Shards]:
+    home = tmp_path_factory.mktemp("prepared")
+
+    def made(trial: Trial) -> Shards:
+        words = symbol_tokenizer([trial.dataset(split).task for split in trial.splits])
+        words.save(home / "tokenizer" / words.fingerprint / "tokenizer.json")
+        files = {
+            split: tokenise(generate(trial.dataset(split), home, on_cluster=False), words, 4096, 0.0)
+            for split in trial.splits
+        }
+        return Shards(files, home / "tokenizer" / words.fingerprint / "tokenizer.json")
+
+    return made
+
+
+@pytest.fixture
+def trial(easy: Any, recipe: Callable[..., Recipe]) -> Callable[..., Trial]:
+    def made(level: str = "long", architecture: str = "llama", evaluation: Any = None, **changes: Any) -> Trial:
+        size: dict[str, float] = {"hidden_size": 64, "layers": 2, "heads": 2}
+        size |= {"initializer_range": 0.04, "rope_theta": 30.0} if architecture == "llama" else {}
+        return Trial.model_validate(
+            {
+                "name": "trial-000",
+                "level": level,
+                "point": {},
+                "task": easy.model_dump(),
+                "data": {"train_examples": 150, "eval_examples": 12, "eval_splits": {"longer": {"terms": 4}}},
+                "model": {"kind": "scratch", "architecture": architecture, **size},
+                "recipe": recipe(
+                    **{"max_examples": 8000, "batch_size": 16, "learning_rate": 2e-3} | changes
+                ).model_dump(),
+                "evaluation": evaluation or {"every_examples": 800},
+            }
+        )
+
+    return made
+
+
+def run(
+    trial: Trial, prepared: Callable[[Trial], Shards], goal: float | None, seed: int = 0
+) -> tuple[Outcome, Reports]:
+    reports: Reports = []
+    return fine_tune(trial, seed, prepared(trial), goal, reports.append), reports
+
+
+def test_a_small_model_learns_an_easy_task_and_the_goal_ends_its_run(
+    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards]
+) -> None:
+    outcome, reports = run(trial(), prepared, goal=0.95)
+    final = reports[-1]
+    assert final["test/accuracy"] > 0.9
+    assert outcome.reached_goal
+    assert final["examples"] == 800 * len(reports) < 8000
+    assert reports[-2]["validation/accuracy"] >= 0.95
+    assert final["examples_until_solved"] <= reports[-2]["examples"]
+    assert final["test/accuracy"] == sum(outcome.grades) / len(outcome.grades)
+
+
+def test_every_metric_is_named_in_the_metrics_floor_and_splits_are_graded_at_the_end(
+    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards]
+) -> None:
+    outcome, reports = run(trial(max_examples=808, evaluation={"every_examples": 400}), prepared, goal=None)
+    assert [report["examples"] for report in reports] == [400, 800]
+    assert not outcome.reached_goal
+    for report in reports:
+        assert all(find(name).name == name.rpartition("/")[2] for name in report)
+        assert all(isinstance(value, float) for value in report.values())
+    assert {name.partition("/")[0] for name in reports[0] if "/" in name} == {"validation"}
+    assert {name.partition("/")[0] for name in reports[-1] if "/" in name} == {"validation", "test", "longer"}
+    assert {"train_loss", "eval_seconds", "validation/accuracy", "validation/steps_right"} <= set(reports[0])
+    assert len(outcome.grades) == 12
+    assert {split: len(rows) for split, rows in outcome.samples.items()} == {"test": 12, "longer": 12}
+    assert set(outcome.samples["test"][0]) >= {"question", "target", "reply", "answer_right"}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+@pytest.mark.parametrize("level", ["none", "short", "medium", "shuffled", "filler"])
+def test_every_level_trains_and_says_what_applies_to_it(
+    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards], level: str, architecture: str
+) -> None:
+    _, reports = run(trial(level, architecture, {"every_examples": 160}, max_examples=160), prepared, None)
+    (report,) = reports
+    assert ("test/steps_right" in report) == (level in ("short", "medium"))
+    assert 0.0 <= report["test/accuracy"] <= 1.0
+    assert report["test/tokens_per_reply"] >= 1.0
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards]
+) -> None:
+    def told(seed: int) -> list[dict[str, float]]:
+        _, reports = run(trial(max_examples=320, evaluation={"every_examples": 160}), prepared, None, seed)
+        times = ("seconds", "per_second")
+        return [{name: value for name, value in one.items() if not name.endswith(times)} for one in reports]
+
+    assert told(0) == told(0) != told(1)
+
+
+def test_shards_that_cannot_be_read_are_a_trial_error(
+    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards], tmp_path: Path
+) -> None:
+    shards = prepared(trial())
+    (tmp_path / "broken.arrow").write_bytes(shards.files["test"].read_bytes()[:100])
+    broken = Shards(shards.files | {"test": tmp_path / "broken.arrow"}, shards.tokenizer)
+    with pytest.raises(TrialError, match=r"broken.arrow is not a tokenised dataset"):
+        fine_tune(trial(), 0, broken, None, [].append)
