@@ -141,9 +141,7 @@ def test_a_tracking_server_that_does_not_answer_is_refused_at_once(tiny_file: Pa
 
 
 def test_a_cluster_that_does_not_answer_is_refused(tiny_file: Path, showhow, tmp_path: Path) -> None:
-    process = showhow(
-        "run", tiny_file, "--address", "127.0.0.1:1", home=tmp_path / "home", RAY_raylet_start_wait_time_s="5"
-    )
+    process = showhow("run", tiny_file, "--address", "127.0.0.1:1", home=tmp_path / "home")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "--address 127.0.0.1:1" in errors

@@ -1,8 +1,6 @@
 """Laws of the command line: what it prints, its exit codes, and how little it loads and takes."""
 
 import json
-import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -165,20 +163,6 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"showhow {__version__}\n"
-
-
-@pytest.mark.parametrize(("arguments", "seconds"), [(["--help"], 0.3), (["check", "study.toml"], 0.5)])
-def test_help_and_check_are_quick(study: Path, arguments: list[str], seconds: float) -> None:
-    def processor_seconds() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    taken = []
-    for _ in range(2):  # the processor's time, and the better of two: other work on this machine is not meant
-        before = processor_seconds()
-        subprocess.run([*COMMAND, *arguments], cwd=study.parent, env=os.environ, check=True, capture_output=True)
-        taken.append(processor_seconds() - before)
-    assert min(taken) < seconds
 
 
 def test_results_of_a_study_that_has_just_started_are_empty_and_no_fault(

@@ -50,7 +50,7 @@ class Task(BaseModel):
     `distinct_questions`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     example_question: ClassVar[str]

@@ -39,7 +39,8 @@ def grade(reply: str, target: str, level: Level, layout: TextFormat) -> Grade:
     Steps are compared one by one, in place: the worked solution of these tasks is unique, so a step that stands
     elsewhere or reads otherwise is wrong. A missing step is wrong, and so is each step too many.
     """
-    right = read_answer(reply, level, layout) == read_answer(target, level, layout)
+    answer = read_answer(reply, level, layout)
+    right = answer is not None and answer == read_answer(target, level, layout)
     if not level.has_steps:
         return Grade(right)
     expected, written = _steps(target, layout), _steps(reply, layout)

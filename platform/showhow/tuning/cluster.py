@@ -3,6 +3,7 @@ runs."""
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from showhow.study.sections import Resources
 
 # Importing these takes a trial's process 5-9 s; Ray loads them ahead of time in the processes it keeps ready.
 _PRELOADED = ("torch", "transformers.models.llama.modeling_llama", "showhow.methods.sft")
+
+
+_KNOCK_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,30 @@ def _connect(address: str | None) -> None:
             "local", include_dashboard=False, _system_config={"preload_python_modules": list(_PRELOADED)}, **settings
         )
         return
+    _check_answers(address)
     try:
         package = str(Path(showhow.__file__).parent)
         ray.init(address=address, runtime_env={"py_modules": [package], "env_vars": _quiet()}, **settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"no Ray cluster answers at --address {address} ({str(error).splitlines()[0]}). "
-            'Start one with "ray start --head", or leave --address out to use this machine alone'
-        ) from None
+        raise _no_cluster(address, str(error).splitlines()[0]) from None
+
+
+def _check_answers(address: str) -> None:
+    """Knock at the cluster's port first: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto", for which Ray looks on this machine
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from None
+
+
+def _no_cluster(address: str, reason: str) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at --address {address} ({reason}). "
+        'Start one with "ray start --head", or leave --address out to use this machine alone'
+    )
 
 
 def _quiet() -> dict[str, str]:
