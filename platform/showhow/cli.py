@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -200,7 +201,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _same_command(chosen: argparse.Namespace) -> str:
-    words = ["showhow", "run", chosen.study]
+    words = [_command(), "run", chosen.study]
     words += ["--set", *chosen.changes] if chosen.changes else []
     words += ["--name", chosen.name] if chosen.name else []
     words += ["--address", chosen.address] if chosen.address else []
@@ -237,8 +238,16 @@ def _show(name: str) -> int:
     console.print()
     for sentence in result.conclusion:
         console.print(sentence)
-    console.print(f"\nBrowse: showhow ui {name}   Picture: {folder.picture}", soft_wrap=True)
+    runs = sum(row.runs for row in result.rows)
+    console.print(f"{runs} runs; the stop rule saved {result.examples_saved:.0%} of their examples.")
+    console.print(f"\nBrowse: {_command()} ui {name}   Picture: {folder.picture}", soft_wrap=True)
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
+
+
+def _command() -> str:
+    """Return what a person types to call this command again: its path, unless it is found without."""
+    called = sys.argv[0]
+    return called if os.path.basename(called) == "showhow" and shutil.which("showhow") is None else "showhow"
 
 
 def _ui(chosen: argparse.Namespace) -> int:
