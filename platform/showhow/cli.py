@@ -239,7 +239,8 @@ def _show(name: str) -> int:
     for sentence in result.conclusion:
         console.print(sentence)
     runs = sum(row.runs for row in result.rows)
-    console.print(f"{runs} runs; the stop rule saved {result.examples_saved:.0%} of their examples.")
+    saved = "" if study.stop.kind == "none" else f"; stopping early saved {result.examples_saved:.0%} of their examples"
+    console.print(f"{runs} runs{saved}.")
     console.print(f"\nBrowse: {_command()} ui {name}   Picture: {folder.picture}", soft_wrap=True)
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
 

@@ -169,8 +169,11 @@ def _verdict(result: StudyResult, best: LevelRow) -> tuple[list[str], LevelRow |
 
 
 def _controls(result: StudyResult, best: LevelRow) -> list[str]:
-    """Return a sentence where a control does as well as the best explanation or better."""
+    """Return a sentence where the best explanation beats every control, or a control does as well or better."""
     rows = [row for row in result.compared if row.is_control]
+    if rows and all(result.verdict(best.level, row.level) == "better" for row in rows):
+        so = "so it is the explanation that helps, and not merely its tokens"
+        return [f"{_capital(best.level)} does better than {_list(rows, 'and')}, {so}."]
     as_good = [row for row in rows if result.verdict(row.level, best.level) in ("same", "better")]
     if not as_good or best.level == "none":
         return []
