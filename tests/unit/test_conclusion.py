@@ -123,7 +123,7 @@ def test_a_control_that_does_as_well_takes_the_credit_from_the_explanation() -> 
 def test_an_explanation_that_beats_every_control_gets_the_credit() -> None:
     result = answer(study({"none": [10] * 3, "filler": [10] * 3, "shuffled": [11] * 3, "long": [100] * 3}))
     expected = (
-        "Long does better than the filler control and the shuffled control, "
+        "Long does better than the shuffled control and the filler control, "
         "so it is the explanation that helps, and not merely its tokens."
     )
     assert expected in result.conclusion
