@@ -34,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("showhow: interrupted; what was reported is kept", file=sys.stderr)
         return INTERRUPTED
+    except PermissionError as error:
+        print(
+            f"showhow: {error.filename}: {error.strerror}. Studies go to SHOWHOW_HOME, or showhow-runs here",
+            file=sys.stderr,
+        )
+        return USER_ERROR
     except BrokenPipeError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()

@@ -108,8 +108,9 @@ class LiveTable:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         for header in ("run", "explanation", "progress", "accuracy", "loss", "state"):
             table.add_column(header, no_wrap=True, overflow="ellipsis")
-        running = [row for row in self._rows.values() if row.state == "running"]
-        ended = [row for row in self._rows.values() if row.state != "running"]
+        rows = list(self._rows.values())  # copied in one step: this is another thread than the one that records
+        running = [row for row in rows if row.state == "running"]
+        ended = [row for row in rows if row.state != "running"]
         room = max(0, self._console.height - len(running) - 5)
         for row in (*ended[len(ended) - min(room, len(ended)) :], *running):
             table.add_row(*map(Text, _cells(row)))

@@ -67,6 +67,7 @@ def showhow() -> Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a process group of its own, as a terminal gives it
         )
 
     return start

@@ -126,3 +126,21 @@ def test_accuracy_as_the_metric_is_better_when_higher() -> None:
     arbiter = Arbiter(asha(metric="accuracy"), seeds=1)
     run_whole(arbiter, "long", "good", 0, loss=0.1)
     assert run_whole(arbiter, "long", "poor", 0, loss=2.0) < BUDGET
+
+
+def test_the_median_rule_bears_several_budgets_that_come_due_at_once() -> None:
+    arbiter = Arbiter(Median(kind="median", min_seeds=1, min_trials=1), seeds=2)
+    for seed in (0, 1):
+        run_whole(arbiter, "long", "good", seed, loss=0.1)
+    for examples in range(EVERY, 801, EVERY):
+        arbiter.report("long", "poor", 0, metrics(examples, 2.0), BUDGET)
+    assert "poor" in arbiter.stopped
+    arbiter.finished("long", "poor", 0)
+    slow = Arbiter(Median(kind="median", min_seeds=2, min_trials=1), seeds=2)
+    for seed in (0, 1):
+        run_whole(slow, "long", "good", seed, loss=0.1)
+    for examples in range(EVERY, 801, EVERY):
+        slow.report("long", "poor", 0, metrics(examples, 2.0), BUDGET)
+    slow.report("long", "poor", 1, metrics(EVERY, 2.0), BUDGET)
+    slow.finished("long", "poor", 1)
+    assert "poor" in slow.stopped

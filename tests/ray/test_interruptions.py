@@ -68,7 +68,7 @@ def test_ctrl_c_marks_the_runs_and_the_same_command_goes_on(tiny_file: Path, sho
     home = tmp_path / "home"
     process = showhow("run", tiny_file, *LONG_RUNS, home=home)
     wait_for(process, home / "tiny" / "journal.jsonl", lambda events: len(reports(events)) > 10)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group hears it
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors
     assert "go on with: showhow run" in output

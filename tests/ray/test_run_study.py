@@ -129,6 +129,7 @@ def test_more_cpus_than_there_are_is_refused_before_anything_starts(tiny_file: P
     assert process.returncode == 2
     assert "resources.cpus_per_trial = 999" in errors
     assert "Traceback" not in errors
+    assert not (tmp_path / "home" / "tiny").exists(), "a refused study leaves nothing, so that its name stays free"
 
 
 def test_a_tracking_server_that_does_not_answer_is_refused_at_once(tiny_file: Path, showhow, tmp_path: Path) -> None:

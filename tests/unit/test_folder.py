@@ -4,15 +4,23 @@ import json
 from pathlib import Path
 
 import pytest
-from studies import TEXT, changed, load
+from studies import changed, load
 
 from showhow.errors import UserError
 from showhow.tuning.folder import StudyFolder, home_folder
 
 
+def claimed(tmp_path: Path) -> StudyFolder:
+    """A folder in which a study has begun."""
+    folder = StudyFolder(tmp_path, "small")
+    folder.make()
+    folder.claim(load(tmp_path))
+    folder.journal.write_text("{}\n")
+    return folder
+
+
 def test_the_same_study_goes_on_in_its_folder(tmp_path: Path) -> None:
-    study, folder = load(tmp_path), StudyFolder(tmp_path, "small")
-    folder.claim(study)
+    study, folder = load(tmp_path), claimed(tmp_path)
     before = folder.definition.read_bytes()
     folder.claim(study)
     assert folder.definition.read_bytes() == before
@@ -21,9 +29,7 @@ def test_the_same_study_goes_on_in_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [("How much", "How many"), ("cpus_per_trial = 1", "cpus_per_trial = 2")])
 def test_what_changes_no_result_may_change(tmp_path: Path, change: tuple[str, str]) -> None:
-    folder = StudyFolder(tmp_path, "small")
-    folder.claim(load(tmp_path))
-    folder.claim(load(tmp_path, changed(change)))
+    claimed(tmp_path).claim(load(tmp_path, changed(change)))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +45,7 @@ def test_what_changes_no_result_may_change(tmp_path: Path, change: tuple[str, st
 def test_another_study_of_the_name_is_refused_with_the_difference(
     tmp_path: Path, old: str, new: str, said: str
 ) -> None:
-    folder = StudyFolder(tmp_path, "small")
-    folder.claim(load(tmp_path))
+    folder = claimed(tmp_path)
     before = folder.definition.read_bytes()
     with pytest.raises(UserError) as caught:
         folder.claim(load(tmp_path, changed((old, new))))
@@ -50,8 +55,7 @@ def test_another_study_of_the_name_is_refused_with_the_difference(
 
 
 def test_a_damaged_definition_is_a_mistake_to_mend(tmp_path: Path) -> None:
-    study, folder = load(tmp_path), StudyFolder(tmp_path, "small")
-    folder.claim(study)
+    study, folder = load(tmp_path), claimed(tmp_path)
     folder.definition.write_bytes(b'{"name": \xff')
     with pytest.raises(UserError, match=r"study\.json cannot be read"):
         folder.claim(study)
@@ -60,15 +64,31 @@ def test_a_damaged_definition_is_a_mistake_to_mend(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_a_mistake_to_mend(tmp_path: Path) -> None:
     (tmp_path / "small").write_text("a file")
     with pytest.raises(UserError, match="SHOWHOW_HOME"):
-        StudyFolder(tmp_path, "small").claim(load(tmp_path))
+        StudyFolder(tmp_path, "small").make()
+
+
+def test_a_study_refused_before_it_began_leaves_its_name_free_and_what_is_not_ours_alone(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "small")
+    folder.make()
+    folder.claim(load(tmp_path))
+    folder.release()
+    assert not folder.path.exists()
+    folder.make()
+    (folder.path / "thesis.txt").write_text("mine")
+    folder.release()
+    assert [path.name for path in folder.path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_study_that_has_begun_is_not_released(tmp_path: Path) -> None:
+    folder = claimed(tmp_path)
+    folder.release()
+    assert folder.definition.exists()
 
 
 def test_a_study_that_never_started_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'no study "small".*None yet'):
         StudyFolder.existing(tmp_path, "small")
-    folder = StudyFolder(tmp_path, "small")
-    folder.claim(load(tmp_path, TEXT))
-    folder.journal.write_text("")
+    folder = claimed(tmp_path)
     assert StudyFolder.existing(tmp_path, "small") == folder
     with pytest.raises(UserError, match='Did you mean "small"'):
         StudyFolder.existing(tmp_path, "smal")

@@ -34,6 +34,8 @@ class Preparation:
         """`home`: the folder of all studies, reachable from every process of the cluster. `say` takes lines about
         progress."""
         self._home, self._say = home, say
+        # While trials hold the cluster's processors, Ray Data would wait for them for ever.
+        self.may_use_cluster = True
         self._ready: dict[tuple[str, str, int], str] = {}
         self._tokenizers: dict[str, StudyTokenizer] = {}
         self._manifests: dict[str, Manifest] = {}
@@ -83,9 +85,9 @@ class Preparation:
 
     def _prepare_one(self, trial: Trial, split: str) -> str:
         spec, data = trial.dataset(split), trial.data
-        if is_large(spec):
+        if self.may_use_cluster and is_large(spec):
             self._say(f"generating {spec.examples:,} {split} examples at level {spec.level} on the cluster")
-        folder = generate(spec, self._datasets, on_cluster=is_large(spec))
+        folder = generate(spec, self._datasets, on_cluster=self.may_use_cluster and is_large(spec))
         return str(tokenise(folder, self._tokenizer(trial), data.max_tokens, data.max_dropped_share))
 
     def _tokenizer(self, trial: Trial) -> StudyTokenizer:

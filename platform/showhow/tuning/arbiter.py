@@ -90,11 +90,12 @@ class Arbiter:
         ray_rule = self._rule_of(level, trial, total)
         due = sorted({b for curve in curves for b in curve.budgets if self._fed.get(trial, 0.0) < b <= come_so_far})
         for budget in due:
+            self._fed[trial] = budget
             value = fmean(curve.at(budget) for curve in curves if curve.budgets[-1] >= budget)
             result = {"budget": budget, "value": value}
             if ray_rule.on_trial_result(None, _TrialStandIn(trial), result) == TrialScheduler.STOP:
                 self.stopped.add(trial)
-            self._fed[trial] = budget
+                break  # Ray's rules want to hear no more of a trial that they stopped
         return trial in self.stopped
 
     def _rule_of(self, level: str, trial: str, total: float) -> AsyncHyperBandScheduler | MedianStoppingRule:

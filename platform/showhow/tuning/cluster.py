@@ -22,21 +22,40 @@ _KNOCK_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """What a connected cluster has."""
+class Node:
+    """The processors of one machine of a cluster."""
 
     cpus: int
     gpus: float
-    nodes: int
 
-    def concurrent_runs(self, resources: Resources) -> int:
-        """How many runs hold their resources at once."""
-        limits = [self.cpus // resources.cpus_per_trial]
+    def runs_at_once(self, resources: Resources) -> int:
+        """How many runs find room on it."""
+        rooms = [self.cpus // resources.cpus_per_trial]
         if resources.gpus_per_trial:
-            limits.append(int(self.gpus / resources.gpus_per_trial))
-        if resources.max_concurrent:
-            limits.append(resources.max_concurrent)
-        return min(limits)
+            rooms.append(int(self.gpus / resources.gpus_per_trial + 1e-9))
+        return min(rooms)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines of a connected cluster."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpus(self) -> int:
+        """All CPUs."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """All GPUs."""
+        return sum(node.gpus for node in self.nodes)
+
+    def runs_at_once(self, resources: Resources) -> int:
+        """How many runs hold their resources at once; one run never spans two machines."""
+        room = sum(node.runs_at_once(resources) for node in self.nodes)
+        return min(room, resources.max_concurrent or room)
 
 
 @contextmanager
@@ -49,9 +68,9 @@ def connected(address: str | None, resources: Resources) -> Iterator[Cluster]:
         _check_local(resources)
     _connect(address)
     try:
-        total = ray.cluster_resources()
-        cluster = Cluster(int(total.get("CPU", 0)), float(total.get("GPU", 0)), len(ray.nodes()))
-        _check_fits(cluster, resources, "the cluster has")
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cluster = Cluster(tuple(Node(int(has.get("CPU", 0)), float(has.get("GPU", 0))) for has in alive))
+        _check_fits(cluster, resources, "the largest machine of the cluster has")
         yield cluster
     finally:
         ray.shutdown()
@@ -68,22 +87,27 @@ def _connect(address: str | None) -> None:
             "local", include_dashboard=False, _system_config={"preload_python_modules": list(_PRELOADED)}, **settings
         )
         return
+    if address.startswith("ray://"):
+        raise UserError(
+            f"--address {address}: a study cannot be driven through the Ray Client; "
+            "give HOST:PORT of the head node, or run this command there with --address auto"
+        )
     _check_answers(address)
     try:
         package = str(Path(showhow.__file__).parent)
         ray.init(address=address, runtime_env={"py_modules": [package], "env_vars": _quiet()}, **settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _no_cluster(address, str(error).splitlines()[0]) from None
 
 
 def _check_answers(address: str) -> None:
     """Knock at the cluster's port first: Ray itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         return  # "auto", for which Ray looks on this machine
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise _no_cluster(address, str(error)) from None
 
 
@@ -101,17 +125,20 @@ def _quiet() -> dict[str, str]:
 def _check_local(resources: Resources) -> None:
     """Refuse what this machine cannot hold before seconds are spent on starting a cluster."""
     if not resources.gpus_per_trial:
-        _check_fits(Cluster(os.cpu_count() or 1, 0.0, 1), resources, "this machine has")
+        _check_fits(Cluster((Node(os.cpu_count() or 1, 0.0),)), resources, "this machine has")
 
 
 def _check_fits(cluster: Cluster, resources: Resources, who: str) -> None:
-    if resources.cpus_per_trial > cluster.cpus:
+    if cluster.runs_at_once(resources):
+        return
+    cpus, gpus = max(node.cpus for node in cluster.nodes), max(node.gpus for node in cluster.nodes)
+    if resources.cpus_per_trial > cpus:
         raise UserError(
-            f"resources.cpus_per_trial = {resources.cpus_per_trial}, but {who} {cluster.cpus} CPUs; "
-            f"set it to at most {cluster.cpus}, or give the --address of a larger cluster"
+            f"resources.cpus_per_trial = {resources.cpus_per_trial}, but {who} {cpus} CPUs; "
+            f"set it to at most {cpus}, or give the --address of a cluster with larger machines"
         )
-    if resources.gpus_per_trial > cluster.gpus:
-        raise UserError(
-            f"resources.gpus_per_trial = {resources.gpus_per_trial:g}, but {who} {cluster.gpus:g} GPUs; "
-            "set it to 0 to train on CPUs, or give the --address of a cluster with GPUs"
-        )
+    raise UserError(
+        f"resources.gpus_per_trial = {resources.gpus_per_trial:g}, but {who} {gpus:g} GPUs (with "
+        f"{resources.cpus_per_trial} CPUs beside them); "
+        "set it to 0 to train on CPUs, or give the --address of a cluster with GPUs"
+    )

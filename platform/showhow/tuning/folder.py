@@ -1,5 +1,6 @@
 """The folder of a study: what lies where, and whether a study of this name may run or go on there."""
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class StudyFolder:
     def claim(self, study: Study) -> None:
         """Take the folder for a study, or go on with the same study in it. Raises UserError when another study has
         it."""
-        if self.definition.exists():
+        if self.has_begun and self.definition.exists():
             changed = _differences(self._claimed(), study.definition())
             if changed:
                 raise UserError(
@@ -64,15 +65,40 @@ class StudyFolder:
                 )
             return
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             partial = self.definition.with_suffix(".partial")
             partial.write_text(json.dumps(study.definition(), indent=2) + "\n", encoding="utf-8")
             partial.replace(self.definition)
         except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be written ({error.strerror}). Results go to the folder showhow-runs here; "
-                "set SHOWHOW_HOME to put them elsewhere"
-            ) from None
+            raise self._unwritable(error) from None
+
+    def make(self) -> None:
+        """Make the folder if it is missing. Raises UserError when nothing can be written there."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.journal.open("ab"):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self.path} cannot be written ({error.strerror}). Results go to the folder showhow-runs here; "
+            "set SHOWHOW_HOME to put them elsewhere"
+        )
+
+    @property
+    def has_begun(self) -> bool:
+        """True once anything happened in the study; before that its name is free."""
+        return self.journal.is_file() and self.journal.stat().st_size > 0
+
+    def release(self) -> None:
+        """Leave nothing behind when the study was refused before anything happened in it."""
+        if self.has_begun:
+            return
+        for ours in (self.journal, self.definition, self.path / "mlflow.json"):
+            ours.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds what is not ours, and stays
+            self.path.rmdir()
 
     def _claimed(self) -> Json:
         try:
@@ -88,7 +114,7 @@ class StudyFolder:
     def existing(cls, home: Path, name: str) -> "StudyFolder":
         """Return the folder of a study that was started. Raises UserError naming those there are."""
         folder = cls(home, name)
-        if not folder.journal.is_file():
+        if not folder.has_begun:
             known = sorted(path.parent.name for path in home.glob("*/journal.jsonl"))
             listed = (
                 f"Studies there: {', '.join(known)}" if known else 'None yet; start one with "showhow run STUDY.toml"'

@@ -10,7 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from showhow.datasets.prepare import Preparation
 from showhow.fingerprint import Json
-from showhow.metrics import VALIDATION, on_split
+from showhow.metrics import TEST, VALIDATION, on_split
 from showhow.study.trial import Trial
 from showhow.tracking.tracker import Event, RepliesSampled, Reported, RunEnded, RunStarted, RunStatus, Tracker
 from showhow.tuning.arbiter import Arbiter
@@ -30,9 +30,12 @@ class Recorder:
         self.ended: dict[str, RunStatus] = {}
         self._started: dict[str, Run] = {}
         self._accuracy: dict[str, float] = {}
+        self.fault: OSError | None = None  # why an event could not be kept
 
     def start(self, run: Run) -> None:
         """A run begins, or begins again after its process died."""
+        if run.key in self.ended:
+            return  # it had said its outcome; only its process came back
         self.attempts[run.key] += 1
         self._started[run.key] = run
         trial = run.trial
@@ -67,16 +70,16 @@ class Recorder:
         trial = run.trial
         if not self._arbiter.report(trial.level, trial.name, run.seed, metrics, trial.recipe.max_examples):
             return False
-        if metrics["examples"] + trial.recipe.batch_size > trial.recipe.max_examples:
-            return False  # its budget is spent: the outcome follows at once
+        if on_split(TEST, "accuracy") in metrics:
+            return False  # its last report, at the end of its budget or at its goal: the outcome follows at once
         self.end(run, "stopped", stopped_by=self._rule)
         return True
 
     def _outcome(self, run: Run, outcome: dict[str, Any]) -> None:
-        for split, rows in outcome.pop("samples").items():
+        for split, rows in outcome["samples"].items():
             self._record(RepliesSampled(run.key, split, rows, time.time()))
         self._arbiter.finished(run.trial.level, run.trial.name, run.seed)
-        self.end(run, "finished", outcome=outcome)
+        self.end(run, "finished", outcome={name: outcome[name] for name in ("reached_goal", "grades")})
 
     def end(
         self,
@@ -90,6 +93,8 @@ class Recorder:
         """A run ends; only its first end counts."""
         if run.key in self.ended:
             return
+        if run.key not in self._started:
+            self.start(run)  # its process never came up; an end without a start would tell nobody anything
         self.ended[run.key] = status
         self._record(RunEnded(run.key, status, stopped_by, reason, outcome or {}, time.time()))
 
@@ -105,7 +110,11 @@ class Recorder:
         return len(open_runs)
 
     def _record(self, event: Event) -> None:
-        self._tracker.record(event)
+        try:
+            self._tracker.record(event)
+        except OSError as error:
+            self.fault = error
+            raise
 
 
 def flat_params(trial: Trial, seed: int) -> dict[str, Json]:
@@ -147,7 +156,7 @@ class TuneEars(Callback):  # type: ignore[misc]
 
 
 def _reason(trial: Any) -> str:
-    lines = [line.strip() for line in str(trial.get_error() or "unknown").splitlines() if line.strip()]
+    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()] or ["unknown"]
     kind = "the process died" if "died" in lines[0].lower() or "ActorDied" in lines[0] else lines[-1]
     return kind[:500]
 

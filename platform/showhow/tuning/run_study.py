@@ -1,36 +1,41 @@
 """Runs a study from its question to its answer: datasets, trials, comparison. Everything that happens is an event.
 
-The same call continues a study that was interrupted: runs that ended stay, the others are run again, under the same
-names.
+The same call continues a study that was interrupted: runs that finished or were stopped stay; the others, failed ones
+too, are run again under the same names.
 """
 
 import importlib.metadata
 import logging
 import os
 import platform
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from showhow.datasets.prepare import Preparation
+from showhow.errors import UserError
 from showhow.evidence.journal import read_outcomes
 from showhow.evidence.result import StudyResult
 from showhow.fingerprint import Json
 from showhow.metrics import on_split
+from showhow.study.plan import planned_trials
 from showhow.study.study import Study
 from showhow.tracking.address import tracking_uri
 from showhow.tracking.jsonl import JsonlTracker, read_events
 from showhow.tracking.mlflow import MlflowTracker, check_reachable
 from showhow.tracking.several import Trackers
-from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, RunStatus, StudyEnded, StudyStarted, Tracker
-from showhow.tuning.arbiter import Arbiter
+from showhow.tracking.tracker import Event, RunStatus, StudyEnded, StudyStarted, Tracker
 from showhow.tuning.cluster import Cluster, connected
 from showhow.tuning.folder import StudyFolder, home_folder
+from showhow.tuning.past import Past, replay
 from showhow.tuning.recorder import ArbiterScheduler, Recorder, TuneEars
 from showhow.tuning.space import Proposer, Run, TuneSearch
-from showhow.tuning.stored import is_complete, write_result
+from showhow.tuning.stored import write_result
 from showhow.tuning.trial import configuration, run_trial
 
 _FACTS_OF = ("showhow", "ray", "torch", "transformers", "deepspeed", "mlflow", "pyarrow", "numpy")
@@ -53,23 +58,26 @@ def run_study(
     folder = StudyFolder(home or home_folder(), study.name)
     uri = tracking_uri(folder.home)
     check_reachable(uri)
-    folder.claim(study)
+    folder.make()
     journal = JsonlTracker(folder.journal)
     try:
-        past = read_events(folder.journal)
-        if is_complete(study, past):
-            return write_result(folder)
-        with connected(address, study.resources) as cluster:
-            mlflow = MlflowTracker(uri, folder.path)
-            for event in past:  # what MLflow has already, it takes no second time
+        folder.claim(study)
+        events = read_events(folder.journal)
+        mlflow = MlflowTracker(uri, folder.path)
+        try:
+            for event in events:  # what MLflow has already, it takes no second time
                 mlflow.record(event)
-            tracker = Trackers([journal, mlflow, *watchers])
-            try:
-                return _Session(study, folder, tracker, say).run(past, cluster)
-            finally:
-                mlflow.close()
+            past = replay(study, events)
+            if past.is_complete(study):
+                return write_result(folder)
+            with connected(address, study.resources) as cluster:
+                tracker = Trackers([journal, mlflow, *watchers])
+                return _Session(study, folder, tracker, say).run(events, past, cluster)
+        finally:
+            mlflow.close()
     finally:
         journal.close()
+        folder.release()
 
 
 class _Session:
@@ -78,26 +86,33 @@ class _Session:
     def __init__(self, study: Study, folder: StudyFolder, tracker: Tracker, say: Callable[[str], None]) -> None:
         self._study, self._folder, self._tracker, self._say = study, folder, tracker, say
 
-    def run(self, past: list[Event], cluster: Cluster) -> StudyResult:
+    def run(self, events: list[Event], past: Past, cluster: Cluster) -> StudyResult:
         study = self._study
         preparation = Preparation(self._folder.home, self._say)
-        if study.search.method == "random":
-            preparation.prepare(study.trials)
+        preparation.prepare(planned_trials(study))
+        preparation.may_use_cluster = False
         facts = system_facts(cluster)
         self._tracker.record(StudyStarted(study.name, study.question, study.definition(), facts, time.time()))
-        arbiter = Arbiter(study.stop, len(study.seeds))
-        recorder = Recorder(self._tracker, arbiter, preparation, study.stop.kind)
-        _replay(past, arbiter, recorder)
-        proposer = Proposer(study, arbiter, read_outcomes(past))
-        status: RunStatus = "interrupted"
+        for end in past.closing():
+            self._tracker.record(end)
+        recorder = Recorder(self._tracker, past.arbiter, preparation, study.stop.kind)
+        recorder.attempts.update(past.attempts)
+        proposer = Proposer(study, past.arbiter, read_outcomes(events))
         try:
-            is_over = self._tune(proposer, recorder, preparation, cluster.concurrent_runs(study.resources))
-            # Ray Tune takes a Ctrl-C for itself and returns as if nothing had happened.
-            status = "interrupted" if recorder.interrupt() or not is_over else "finished"
-        finally:
-            recorder.interrupt()
-            result = self._conclude(status)
-        if status == "interrupted":
+            is_over = self._tune(proposer, recorder, preparation, cluster.runs_at_once(study.resources))
+        except KeyboardInterrupt:
+            is_over = False
+        except tune.TuneError:
+            if recorder.fault is None:
+                raise
+            raise UserError(
+                f"{self._folder.path} cannot be written: {recorder.fault.strerror}. What was reported before is kept; "
+                "make room, or mend the folder, and run the study again"
+            ) from None
+        # Ray Tune takes a Ctrl-C for itself and returns as if nothing had happened.
+        was_interrupted = recorder.interrupt() > 0 or not is_over
+        result = self._conclude("interrupted" if was_interrupted else "finished")
+        if was_interrupted:
             raise KeyboardInterrupt
         return result
 
@@ -114,8 +129,10 @@ class _Session:
         trainable = tune.with_resources(run_trial, {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial})
         # Tune saves its own state beside ours, and complains aloud where two savings meet; what fails for us is raised.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        os.environ.update(_TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(at_once + 1)})
-        tune.Tuner(
+        # Runs wait in Tune's queue so that no processor idles; but TPE should choose late, when more has been told.
+        waiting = 2 if study.search.method == "optuna" else at_once + 1
+        os.environ.update(_TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(waiting)})
+        tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=search,
@@ -131,7 +148,9 @@ class _Session:
                 failure_config=tune.FailureConfig(max_failures=_RETRIES_OF_A_DEAD_PROCESS),
                 verbose=0,
             ),
-        ).fit()
+        )
+        with _interrupts_restored():
+            tuner.fit()
         return search.is_exhausted and all(run.key in recorder.ended for run in search.by_trial_id.values())
 
     def _conclude(self, status: RunStatus) -> StudyResult:
@@ -146,6 +165,19 @@ class _Session:
         ]
         self._tracker.record(StudyEnded(status, " ".join(result.conclusion), files, metrics, time.time()))
         return result
+
+
+@contextmanager
+def _interrupts_restored() -> Iterator[None]:
+    """Give Ctrl-C its meaning back: Ray Tune takes the handler and keeps it when it is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread has handlers, and Ray leaves them alone elsewhere
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _TUNE_SETTINGS = {
@@ -166,7 +198,7 @@ def system_facts(cluster: Cluster) -> dict[str, Json]:
         "processor": _processor(),
         "cluster.cpus": cluster.cpus,
         "cluster.gpus": cluster.gpus,
-        "cluster.nodes": cluster.nodes,
+        "cluster.nodes": len(cluster.nodes),
     }
 
 
@@ -176,22 +208,3 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _replay(past: list[Event], arbiter: Arbiter, recorder: Recorder) -> None:
-    """Tell the arbiter what earlier sittings reported, and the recorder how often each run was tried."""
-    starts: dict[str, RunStarted] = {}
-    for event in past:
-        match event:
-            case RunStarted():
-                starts[event.run] = event
-                recorder.attempts[event.run] = event.attempt
-            case Reported():
-                start = starts[event.run]
-                budget = int(str(start.params["max_examples"]))
-                arbiter.report(start.level, start.trial, start.seed, event.metrics, budget)
-            case RunEnded(status="finished"):
-                start = starts[event.run]
-                arbiter.finished(start.level, start.trial, start.seed)
-            case RunEnded(status="stopped"):
-                arbiter.stopped.add(starts[event.run].trial)

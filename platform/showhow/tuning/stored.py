@@ -1,18 +1,13 @@
 """A study's result read from its folder. It needs neither Ray nor MLflow, so it shows at once, also while a study
 runs."""
 
-from collections import Counter
-from collections.abc import Iterable
-
 from showhow.errors import UserError
 from showhow.evidence.compare import compare
 from showhow.evidence.journal import guessing, read_outcomes
 from showhow.evidence.plots import accuracy_picture
 from showhow.evidence.result import StudyResult
-from showhow.study.plan import planned_trials
 from showhow.study.study import Study
 from showhow.tracking.jsonl import read_events
-from showhow.tracking.tracker import Event
 from showhow.tuning.folder import StudyFolder
 
 
@@ -35,22 +30,12 @@ def stored_result(folder: StudyFolder) -> tuple[Study, StudyResult]:
     return study, compare(read_outcomes(events), chance, baseline, study.evaluation.solved_accuracy, levels)
 
 
-def is_complete(study: Study, events: Iterable[Event]) -> bool:
-    """True when no run of the study is left to do: every trial was stopped, or finished with all its seeds."""
-    finished: Counter[str] = Counter()
-    stopped: set[str] = set()
-    for outcome in read_outcomes(events):
-        if outcome.status == "stopped":
-            stopped.add(outcome.trial)
-        finished[outcome.trial] += outcome.status == "finished"
-    ended = stopped | {trial for trial, runs in finished.items() if runs == len(study.seeds)}
-    return len(ended) == len(planned_trials(study))
-
-
 def write_result(folder: StudyFolder) -> StudyResult:
     """Compare what the journal tells, and write `results.json` and the picture beside it."""
     study, result = stored_result(folder)
-    folder.results.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial = folder.results.with_suffix(".partial")
+    partial.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder.results)
     outcomes = read_outcomes(read_events(folder.journal))
     if any(outcome.curve for outcome in outcomes):
         accuracy_picture(outcomes, result, folder.picture, study.question)

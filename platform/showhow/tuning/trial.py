@@ -47,6 +47,9 @@ def run_trial(config: dict[str, Any]) -> None:
     except TrialError as error:
         _say(FAILURE, str(error))
         return
+    except (OSError, MemoryError) as error:  # another process would fare no better
+        _say(FAILURE, f"{type(error).__name__}: {error}")
+        return
     grades = "".join("1" if right else "0" for right in outcome.grades)
     _say(OUTCOME, {"reached_goal": outcome.reached_goal, "grades": grades, "samples": outcome.samples})
 

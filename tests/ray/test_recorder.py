@@ -1,0 +1,66 @@
+"""What the recorder makes of the order in which Ray Tune says things."""
+
+from pathlib import Path
+
+import pytest
+
+from showhow.datasets.prepare import Preparation
+from showhow.study.stopping import Asha
+from showhow.study.study import Study
+from showhow.tracking.jsonl import JsonlTracker, read_events
+from showhow.tracking.tracker import RunEnded, RunStarted
+from showhow.tuning.arbiter import Arbiter
+from showhow.tuning.recorder import Recorder
+from showhow.tuning.space import Run
+
+FINAL = {"examples": 800.0, "tokens": 8000.0, "flops": 1e9, "train_loss": 9.0, "validation/accuracy": 1.0}
+OUTCOME = {"outcome": {"reached_goal": True, "grades": "1", "samples": {}}}
+
+
+@pytest.fixture
+def setting(tiny_file: Path, tmp_path: Path) -> tuple[Recorder, Arbiter, Run, Path]:
+    study = Study.load(tiny_file)
+    arbiter = Arbiter(Asha(kind="asha", min_seeds=1), seeds=2)
+    journal = tmp_path / "journal.jsonl"
+    preparation = Preparation(tmp_path, lambda _line: None)
+    recorder = Recorder(JsonlTracker(journal), arbiter, preparation, "asha")
+    return recorder, arbiter, Run(study.trials[1], 0), journal
+
+
+def ends(journal: Path) -> list[str]:
+    return [event.status for event in read_events(journal) if isinstance(event, RunEnded)]
+
+
+def test_a_run_that_reached_its_goal_is_finished_though_the_rule_would_stop_it(setting) -> None:
+    recorder, arbiter, run, journal = setting
+    arbiter.stopped.add(run.trial.name)
+    recorder.start(run)
+    assert not recorder.hear(run, {"metrics": {**FINAL, "test/accuracy": 1.0}})
+    recorder.hear(run, OUTCOME)
+    assert ends(journal) == ["finished"]
+
+
+def test_a_run_of_a_stopped_trial_is_stopped_at_its_next_report(setting) -> None:
+    recorder, arbiter, run, journal = setting
+    arbiter.stopped.add(run.trial.name)
+    recorder.start(run)
+    assert recorder.hear(run, {"metrics": FINAL})
+    assert ends(journal) == ["stopped"]
+
+
+def test_a_process_that_comes_back_after_its_outcome_does_not_undo_it(setting) -> None:
+    recorder, _, run, journal = setting
+    recorder.start(run)
+    recorder.hear(run, {"metrics": {**FINAL, "test/accuracy": 1.0}})
+    recorder.hear(run, OUTCOME)
+    recorder.start(run)
+    assert sum(isinstance(event, RunStarted) for event in read_events(journal)) == 1
+    assert ends(journal) == ["finished"]
+
+
+def test_a_run_whose_process_never_came_up_is_told_with_a_start_and_an_end(setting) -> None:
+    recorder, _, run, journal = setting
+    recorder.end(run, "failed", reason="the process died")
+    kinds = [type(event).__name__ for event in read_events(journal)]
+    assert kinds == ["RunStarted", "RunEnded"]
+    assert ends(journal) == ["failed"]
