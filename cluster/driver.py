@@ -7,8 +7,9 @@ On a cluster SHOWHOW_HOME must be a folder that every node can reach.
 """
 
 import argparse
+import sys
 
-from showhow import Study, run_study
+from showhow import Study, UserError, run_study
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -16,7 +17,10 @@ if __name__ == "__main__":
     parser.add_argument("--address", help='a Ray cluster\'s address, or "auto"')
     chosen = parser.parse_args()
 
-    result = run_study(Study.load(chosen.study), address=chosen.address, say=print)
+    try:
+        result = run_study(Study.load(chosen.study), address=chosen.address, say=print)
+    except UserError as mistake:
+        sys.exit(str(mistake))
     for row in result.rows:
         print(row.level, row.accuracies)
     print(*result.conclusion, sep="\n")

@@ -353,3 +353,8 @@ def test_processes_that_tokenise_the_same_dataset_at_once_all_get_it_whole(tmp_p
 def test_what_is_no_finished_dataset_is_not_tokenised(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a finished dataset"):
         tokenise(tmp_path, symbol_tokenizer(TASK_LIST[:1]), 4096, 0.0)
+
+
+def test_a_task_of_a_single_step_keeps_its_own_layout() -> None:
+    task = task_named("modular_sum", {"terms": 2})
+    assert symbol_tokenizer([task]).layout(task.text_format) == task.text_format

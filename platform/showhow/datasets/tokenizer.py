@@ -81,6 +81,8 @@ class StudyTokenizer:
         """Return how targets are laid out for this tokenizer: as the task does, or with the spare separator.
 
         Raises UserError when a reply in this tokenizer's tokens could not be told into steps and answer."""
+        if self.by_symbols:
+            return own  # it was made of what its tasks write
         for layout in (own, replace(own, step_separator=SPARE_SEPARATOR)):
             text = layout.step_separator.join(["1", "1", layout.answer_prefix + "1"])
             read_back = self.tokenizer.decode(self.encode([text])[0], skip_special_tokens=True)
