@@ -13,6 +13,8 @@ from showhow.cli import DONE, USER_ERROR, main
 from showhow.study.study import Study
 from showhow.tasks import TASKS
 from showhow.tasks.explain import Level
+from showhow.tracking.jsonl import JsonlTracker
+from showhow.tracking.tracker import StudyStarted
 from showhow.tuning.folder import StudyFolder
 
 COMMAND = [str(Path(sys.executable).with_name("showhow"))]
@@ -168,19 +170,26 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_results_of_a_study_that_has_just_started_are_empty_and_no_fault(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = StudyFolder(study.parent / "home", "small")
-    folder.claim(Study.load(study))
-    folder.journal.write_text("")
+    folder = begun(study)
     assert main(["results", "small", "--json"]) == DONE
     assert json.loads(capsys.readouterr().out)["rows"] == []
     assert main(["results", "small"]) == DONE
     assert "showhow ui small" in capsys.readouterr().out
 
 
-def test_a_damaged_study_is_a_mistake_to_mend(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def begun(study: Path) -> StudyFolder:
+    """The folder of a study of which no run has started yet."""
     folder = StudyFolder(study.parent / "home", "small")
+    folder.make()
     folder.claim(Study.load(study))
-    folder.journal.write_text("")
+    tracker = JsonlTracker(folder.journal)
+    tracker.record(StudyStarted("small", "How much?", {}, {}, 0.0))
+    tracker.close()
+    return folder
+
+
+def test_a_damaged_study_is_a_mistake_to_mend(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = begun(study)
     folder.definition.write_text("{}")
     assert main(["results", "small"]) == USER_ERROR
     assert "study.json cannot be read" in capsys.readouterr().err
