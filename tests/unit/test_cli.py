@@ -170,7 +170,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_results_of_a_study_that_has_just_started_are_empty_and_no_fault(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = begun(study)
+    begun(study)
     assert main(["results", "small", "--json"]) == DONE
     assert json.loads(capsys.readouterr().out)["rows"] == []
     assert main(["results", "small"]) == DONE
