@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from showhow.seeds import rng_for
 from showhow.study.dataset_spec import DatasetSpec
 from showhow.tasks.base import Problem, Task
-from showhow.tasks.explain import Level, explain, filler, shuffled
+from showhow.tasks.explain import Level, explain, render
 
 BLOCK_EXAMPLES = 8192
 
@@ -72,11 +72,6 @@ def to_example(
 ) -> Example:
     """Explain a problem of a task at a level. `other` lends its steps to the control `shuffled`."""
     layout = task.text_format
-    if level is Level.FILLER:
-        matched = explain(problem, control_length, layout)
-        return Example(problem.question, filler(problem, control_length, layout), problem.answer, matched)
-    if level is Level.SHUFFLED:
-        if other is None:
-            raise ValueError("the control `shuffled` needs another problem")
-        return Example(problem.question, shuffled(problem, other, control_length, layout), problem.answer, None)
-    return Example(problem.question, explain(problem, level, layout), problem.answer, None)
+    target = render(problem, level, layout, control_length, other)
+    matched = explain(problem, control_length, layout) if level is Level.FILLER else None
+    return Example(problem.question, target, problem.answer, matched)

@@ -138,8 +138,9 @@ def pretrained_tokenizer(name: str) -> StudyTokenizer:
             tokenizer = Tokenizer.from_file(hf_hub_download(name, "tokenizer.json"))
             settings = json.loads(Path(hf_hub_download(name, "tokenizer_config.json")).read_text(encoding="utf-8"))
     except Exception as error:  # noqa: BLE001 - `tokenizers` raises bare Exception, the hub a dozen kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f'model.name = "{name}": its tokenizer cannot be read ({str(error).splitlines()[0]}). '
+            f'model.name = "{name}": its tokenizer cannot be read ({reason}). '
             "A model is a local folder, or a Hugging Face name, with tokenizer.json and tokenizer_config.json"
         ) from None
     ids = {role: _special_id(tokenizer, settings.get(f"{role}_token")) for role in ("pad", "eos", "bos", "unk")}

@@ -13,7 +13,7 @@ from showhow.study.recipe import PretrainedModel, ScratchModel
 from showhow.study.study import Study
 from showhow.study.trial import Trial
 from showhow.tasks.base import Problem, Task
-from showhow.tasks.explain import FILLER_SYMBOL, Level, explain, filler, shuffled, symbols
+from showhow.tasks.explain import FILLER_SYMBOL, Level, explain, render, symbols
 
 _PROBLEMS_DRAWN = 200
 _SPECIAL_TOKENS = 3  # padding, the end, the unknown
@@ -108,11 +108,7 @@ def mean_symbols(spec: DatasetSpec) -> tuple[float, float]:
 def _mean_symbols(task: Task, level: Level, control_length: Level) -> tuple[float, float]:
     layout, problems = task.text_format, _drawn(task)
     targets = [
-        filler(problem, control_length, layout)
-        if level is Level.FILLER
-        else shuffled(problem, other, control_length, layout)
-        if level is Level.SHUFFLED
-        else explain(problem, level, layout)
+        render(problem, level, layout, control_length, other)
         for problem, other in zip(problems, problems[1:] + problems[:1], strict=True)
     ]
     prompt = fmean(len(symbols(problem.question)) for problem in problems)

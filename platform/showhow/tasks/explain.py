@@ -54,6 +54,17 @@ def explain(problem: Problem, level: Level, layout: TextFormat) -> str:
     return _with_answer([getattr(step, level.value) for step in problem.steps], problem.answer, layout)
 
 
+def render(problem: Problem, level: Level, layout: TextFormat, control_length: Level, other: Problem | None) -> str:
+    """Return the target at any level; controls are as long as `control_length`, `other` lends `shuffled` its steps."""
+    if level is Level.FILLER:
+        return filler(problem, control_length, layout)
+    if level is not Level.SHUFFLED:
+        return explain(problem, level, layout)
+    if other is None:
+        raise ValueError("the control `shuffled` needs another problem")
+    return shuffled(problem, other, control_length, layout)
+
+
 def shuffled(problem: Problem, other: Problem, length_of: Level, layout: TextFormat) -> str:
     """Return the control that shows the steps of `other`, then the answer of `problem`."""
     return _with_answer([getattr(step, length_of.value) for step in other.steps], problem.answer, layout)

@@ -8,7 +8,7 @@ from showhow.errors import UserError, nearest
 from showhow.seeds import rng_for
 from showhow.tasks import TASKS, task_named
 from showhow.tasks.base import Problem, Task
-from showhow.tasks.explain import Level, explain, filler, shuffled
+from showhow.tasks.explain import Level, render
 
 
 def gallery() -> str:
@@ -51,13 +51,7 @@ def _drawn(task: Task, seed: int) -> Problem:
 
 
 def _target(task: Task, problem: Problem, other: Problem, level: Level) -> str:
-    match level:
-        case Level.SHUFFLED:
-            return shuffled(problem, other, Level.LONG, task.text_format)
-        case Level.FILLER:
-            return filler(problem, Level.LONG, task.text_format)
-        case _:
-            return explain(problem, level, task.text_format)
+    return render(problem, level, task.text_format, Level.LONG, other)
 
 
 def _setting(change: str) -> tuple[str, Any]:

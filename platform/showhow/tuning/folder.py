@@ -44,11 +44,6 @@ class StudyFolder:
         return self.path / "accuracy.png"
 
     @property
-    def tune(self) -> Path:
-        """Ray Tune's own files."""
-        return self.path / "tune"
-
-    @property
     def definition(self) -> Path:
         """The study with its defaults filled in."""
         return self.path / "study.json"
