@@ -15,7 +15,7 @@ from showhow.tasks.explain import Level
 CASES = (("modular_sum", {"terms": 8}, 20_000), ("listops-30", {}, 4_000))
 
 
-def figures() -> list[Figure]:
+def figures(full: bool = False) -> list[Figure]:
     """Generate each case at level long, five times, into a fresh folder each time."""
     found = []
     for name, changes, examples in CASES:

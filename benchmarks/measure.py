@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+REPEATS = 5
+
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the table. `ours` and `peer` are medians, in `unit`; spread: (largest - smallest) / median of ours.
-    `peer` or `limit` is None where there is none. Larger is better where `is_rate`."""
+    """One row of the table. `ours`, `peer` and `limit` are in `unit`, the first two medians; spread: (largest -
+    smallest) / median of ours. limit: what this machine could do at best, by arithmetic or by measuring the part that
+    cannot be avoided (docs/performance.md says which). `peer` or `limit` is None where there is none. Larger is better
+    where `is_rate`."""
 
     name: str
     unit: str
@@ -23,9 +27,15 @@ class Figure:
     @property
     def ratio(self) -> float | None:
         """How many times better than the peer."""
-        if self.peer is None:
-            return None
-        return self.ours / self.peer if self.is_rate else self.peer / self.ours
+        return None if self.peer is None else self._times_better(self.peer)
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """How much of what is possible was reached: 1 is all of it."""
+        return None if self.limit is None else self._times_better(self.limit)
+
+    def _times_better(self, other: float) -> float:
+        return self.ours / other if self.is_rate else other / self.ours
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -36,7 +46,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def alternately(
-    ours: Callable[[], object], peer: Callable[[], object] | None, repeats: int = 5
+    ours: Callable[[], object], peer: Callable[[], object] | None, repeats: int = REPEATS
 ) -> tuple[list[float], list[float]]:
     """Return the seconds of each call, after one unmeasured call of both."""
     ours()

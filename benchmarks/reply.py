@@ -15,7 +15,7 @@ PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 200, 12, 34
 SPECIAL = SpecialTokens(pad=0, end=1, start=None, vocabulary=40)
 
 
-def figures() -> list[Figure]:
+def figures(full: bool = False) -> list[Figure]:
     """Measure a 0.3M-parameter llama with one thread. The peer gets its best settings: one batch, no sampling, a
     cache."""
     torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from benchmarks.measure import Figure, alternately, spread
 STUDY = "search_spaces/quickstart.toml"
 
 
-def figures() -> list[Figure]:
+def figures(full: bool = False) -> list[Figure]:
     """Time `showhow --help` and `showhow check` beside an empty Python process."""
     found = []
     for name, arguments in (("showhow --help", ["--help"]), ("showhow check", ["check", STUDY])):
