@@ -19,7 +19,8 @@ check: $(READY)  ## lint, types, import directions, unit tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit
 
-bench: $(READY)  ## the benchmarks in their short form
+bench: $(READY)  ## the benchmarks in their short form, with the peers they are measured beside
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.lock
 	$(BIN)/python -m benchmarks
 
 setup: $(READY)
