@@ -1,6 +1,7 @@
 """The running sum modulo m: its wordings, its reader, its sizes."""
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -80,6 +81,13 @@ def test_any_text_is_worked_out_or_politely_refused(text: str) -> None:
     except UserError:
         return
     assert int(problem.answer) == sum(map(int, text.replace("=", "").split("+"))) % 10
+
+
+def test_numbers_are_drawn_uniformly() -> None:
+    task, rng = ModularSum(terms=1000, below=7), random.Random(0)
+    counts = Counter(number for _ in range(14) for number in task.draw(rng).question.removesuffix("=").split("+"))
+    assert set(counts) == set("0123456")
+    assert sum((count - 2000) ** 2 / 2000 for count in counts.values()) < 6 + 4 * 12**0.5  # chi-square
 
 
 def test_there_are_below_to_the_power_of_terms_questions() -> None:

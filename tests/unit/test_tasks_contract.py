@@ -14,7 +14,7 @@ from showhow.errors import UserError
 from showhow.seeds import rng_for
 from showhow.tasks import TASKS, AnyTask, task_named
 from showhow.tasks.base import Problem, Task
-from showhow.tasks.explain import FILLER_SYMBOL, Level, explain, filler, shuffled, symbols
+from showhow.tasks.explain import FILLER_SYMBOL, Level, count_symbols, explain, filler, shuffled, symbols
 from showhow.tasks.grading import grade
 
 REAL = (Level.SHORT, Level.MEDIUM, Level.LONG)
@@ -50,6 +50,11 @@ def drawn(task: Task, seed: int) -> Problem:
     return task.draw(random.Random(seed))
 
 
+def wordings(problem: Problem) -> list[list[str]]:
+    """Of each step the short, the medium and the long wording."""
+    return [[word(*step) for word in problem.wording] for step in problem.steps]
+
+
 @every_task
 @a_few
 @given(seed=seeds)
@@ -66,8 +71,8 @@ def test_each_level_shows_more_symbols_than_the_one_before(task: Task, seed: int
     levels = (Level.NONE, *REAL)
     counts = [len(symbols(explain(problem, level, task.text_format))) for level in levels]
     assert counts == sorted(set(counts))
-    for step in problem.steps:
-        by_step = [len(symbols(wording)) for wording in (step.short, step.medium, step.long)]
+    for texts in wordings(problem):
+        by_step = [len(symbols(text)) for text in texts]
         assert by_step == sorted(set(by_step))
 
 
@@ -86,7 +91,7 @@ def test_answers_and_numbers_stay_within_what_the_task_states(task: Task, seed: 
     problem = drawn(task, seed)
     assert problem.answer in task.answers
     assert len(set(task.answers)) == len(task.answers)
-    texts = [problem.question, *(text for step in problem.steps for text in (step.short, step.medium, step.long))]
+    texts = [problem.question, *(text for texts in wordings(problem) for text in texts)]
     assert max(int(number) for text in texts for number in re.findall(r"\d+", text)) <= task.largest_number
     assert max(map(int, task.answers)) <= task.largest_number
 
@@ -96,10 +101,9 @@ def test_answers_and_numbers_stay_within_what_the_task_states(task: Task, seed: 
 @given(seed=seeds)
 def test_no_step_contains_what_separates_steps_or_announces_the_answer(task: Task, seed: int) -> None:
     layout = task.text_format
-    for step in drawn(task, seed).steps:
-        for wording in (step.short, step.medium, step.long):
-            assert layout.step_separator not in wording
-            assert layout.answer_prefix.strip() not in wording
+    for text in (text for texts in wordings(drawn(task, seed)) for text in texts):
+        assert layout.step_separator not in text
+        assert layout.answer_prefix.strip() not in text
 
 
 @every_task
@@ -112,7 +116,7 @@ def test_a_target_graded_against_itself_is_right_and_has_as_many_steps(task: Tas
         grade_ = grade(target, target, level, task.text_format)
         assert grade_.answer_right
         assert grade_.steps_right in (None, 1.0)
-    wrong_end = explain(problem, Level.LONG, task.text_format).replace(problem.steps[-1].long, "nothing", 1)
+    wrong_end = explain(problem, Level.LONG, task.text_format).replace(wordings(problem)[-1][-1], "nothing", 1)
     assert grade(wrong_end, explain(problem, Level.LONG, task.text_format), Level.LONG, task.text_format) != grade_
 
 
@@ -168,6 +172,18 @@ def test_a_changed_task_is_checked_anew(task: Task) -> None:
 @settings(deadline=None, max_examples=100)
 def test_the_symbols_of_any_text_joined_are_the_text(text: str) -> None:
     assert "".join(symbols(text)) == text
+
+
+@given(st.lists(st.text(alphabet="aé_9\u00b2\u0663 \n\t\u00a0\u2003.,+[(-", max_size=60), max_size=4))
+@settings(deadline=None, max_examples=200)
+def test_symbols_are_counted_as_they_are_split(texts: list[str]) -> None:
+    assert count_symbols(texts) == sum(len(symbols(text)) for text in texts)
+
+
+def test_every_character_counts_as_it_is_split() -> None:
+    for page in range(0, 0x30000, 0x100):
+        texts = [f"1{character} a{character}{character} " for character in map(chr, range(page, page + 0x100))]
+        assert count_symbols(texts) == sum(len(symbols(text)) for text in texts)
 
 
 def test_every_character_is_in_some_symbol() -> None:

@@ -6,7 +6,7 @@ Pure. Everything here is a function of the dataset's spec and the block's number
 
 import hashlib
 import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from showhow.seeds import rng_for
 from showhow.study.dataset_spec import DatasetSpec
@@ -20,8 +20,7 @@ BLOCK_EXAMPLES = 8192
 _MOST_MISSES = 2000
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """One row. `matched` is the text whose length in tokens the target must have; only the control `filler` has one."""
 
     question: str

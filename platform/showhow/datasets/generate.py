@@ -25,7 +25,7 @@ from showhow.datasets.whole import whole_folder
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.study.dataset_spec import DatasetSpec
-from showhow.tasks.explain import symbols
+from showhow.tasks.explain import count_symbols
 
 SCHEMA = pa.schema(
     [("question", pa.string()), ("target", pa.string()), ("answer", pa.string()), ("matched", pa.string())]
@@ -134,7 +134,7 @@ def _write_shard(folder: str, block: Block) -> Block:
         "rows": table.num_rows,
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
-        "symbols": sum(len(symbols(text)) for text in texts),
+        "symbols": count_symbols(texts),
         # As lists, because Ray Data gives every row the keys of all rows.
         "answers": list(answers),
         "answer_counts": list(answers.values()),

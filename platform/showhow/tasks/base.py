@@ -7,8 +7,9 @@ is shown is not a task's business (`explain.py`), nor is how a reply is scored (
 import random
 import re
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -17,21 +18,26 @@ from showhow.errors import UserError, nearest
 MOST_DIGITS = 100  # of a number that a person types; Python refuses to convert numbers from 4,300 digits on
 
 
-@dataclass(frozen=True)
-class Step:
-    """One line of a worked solution in its three wordings, each saying more than the one before."""
-
-    short: str
-    medium: str
-    long: str
+Step = tuple[Any, ...]  # the values of one line of a worked solution; a `Wording` turns them into text
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One drawn instance: the question as the model reads it, the worked steps in order, the answer as text."""
+class Wording(NamedTuple):
+    """How a step reads at each level, each saying more than the one before: functions of the step's values.
+
+    Functions, because only the level asked for is put into words."""
+
+    short: Callable[..., str]
+    medium: Callable[..., str]
+    long: Callable[..., str]
+
+
+class Problem(NamedTuple):
+    """One drawn instance: the question as the model reads it, the worked steps in order and how they are worded, the
+    answer as text."""
 
     question: str
     steps: tuple[Step, ...]
+    wording: Wording
     answer: str
 
 

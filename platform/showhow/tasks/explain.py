@@ -6,7 +6,11 @@ tokens.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from itertools import starmap
+
+import numpy as np
 
 from showhow.tasks.base import Problem, TextFormat
 
@@ -44,6 +48,32 @@ def symbols(text: str) -> list[str]:
     return SYMBOL.findall(text)
 
 
+_NUMBER, _WORD, _SIGN, _BLANK, _ALONE = "0a+ _"
+
+
+class _Kinds(dict[int, str]):
+    """What a character (its code) is to `SYMBOL`: part of a number or of a word, a sign, a blank, or a symbol alone."""
+
+    def __missing__(self, code: int) -> str:
+        patterns = {_NUMBER: r"\d", _WORD: r"[^\W\d_]", _SIGN: r"[^\w\s]", _BLANK: " "}
+        self[code] = next((kind for kind, pattern in patterns.items() if re.match(pattern, chr(code))), _ALONE)
+        return self[code]
+
+
+_KINDS = _Kinds()
+
+
+def count_symbols(texts: Sequence[str]) -> int:
+    """Return how many symbols some texts have together: as `symbols` finds, without splitting them."""
+    kinds = "\n".join(["", *texts, ""]).translate(_KINDS)  # a line break is a symbol and keeps the texts apart
+    kind = np.frombuffer(kinds.encode("ascii"), dtype=np.uint8)
+    number, word = kind == ord(_NUMBER), kind == ord(_WORD)
+    takes_blanks = word | (kind == ord(_SIGN))
+    goes_on = (number[1:] & number[:-1]) | (word[1:] & word[:-1])
+    taken = (kind == ord(_BLANK))[1:-1] & (takes_blanks[:-2] | takes_blanks[2:])
+    return int(kind.size - goes_on.sum() - taken.sum()) - (len(texts) + 1)
+
+
 def explain(problem: Problem, level: Level, layout: TextFormat) -> str:
     """Return the target at a real level (none, short, medium, long): the steps, then the answer.
 
@@ -51,7 +81,7 @@ def explain(problem: Problem, level: Level, layout: TextFormat) -> str:
     """
     if level is Level.NONE:
         return problem.answer
-    return _with_answer([getattr(step, level.value) for step in problem.steps], problem.answer, layout)
+    return _with_answer(problem, level, problem.answer, layout)
 
 
 def render(problem: Problem, level: Level, layout: TextFormat, control_length: Level, other: Problem | None) -> str:
@@ -67,7 +97,7 @@ def render(problem: Problem, level: Level, layout: TextFormat, control_length: L
 
 def shuffled(problem: Problem, other: Problem, length_of: Level, layout: TextFormat) -> str:
     """Return the control that shows the steps of `other`, then the answer of `problem`."""
-    return _with_answer([getattr(step, length_of.value) for step in other.steps], problem.answer, layout)
+    return _with_answer(other, length_of, problem.answer, layout)
 
 
 def filler(problem: Problem, length_of: Level, layout: TextFormat) -> str:
@@ -81,5 +111,6 @@ def filler(problem: Problem, length_of: Level, layout: TextFormat) -> str:
     return FILLER_SYMBOL * count + ending
 
 
-def _with_answer(steps: list[str], answer: str, layout: TextFormat) -> str:
-    return layout.step_separator.join([*steps, layout.answer_prefix + answer])
+def _with_answer(problem: Problem, level: Level, answer: str, layout: TextFormat) -> str:
+    word: Callable[..., str] = getattr(problem.wording, level)
+    return layout.step_separator.join([*starmap(word, problem.steps), layout.answer_prefix + answer])

@@ -17,10 +17,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from showhow.tasks.base import Problem, Task, TextFormat
-from showhow.tasks.listops_drawing import SHORTEST, Bounds, count_expressions, drawn, is_possible
+from showhow.tasks.listops_drawing import drawn
 from showhow.tasks.listops_expression import Expression, applications, written
+from showhow.tasks.listops_odds import SHORTEST, Bounds, count_expressions, is_possible
 from showhow.tasks.listops_reading import EXAMPLE, read
-from showhow.tasks.listops_wording import Style, worded
+from showhow.tasks.listops_wording import WORDINGS, Style
+
+_LAYOUT = TextFormat(step_separator="\n", answer_prefix="Final answer: ")
 
 
 class ListOps(Task):
@@ -80,7 +83,7 @@ class ListOps(Task):
     @property
     def text_format(self) -> TextFormat:
         """A line per step, and the authors' last line `Final answer: 1`."""
-        return TextFormat(step_separator="\n", answer_prefix="Final answer: ")
+        return _LAYOUT
 
     @property
     def _bounds(self) -> Bounds:
@@ -95,9 +98,8 @@ class ListOps(Task):
         return self._worked(read(question))
 
     def _worked(self, expression: Expression) -> Problem:
-        done = applications(expression, self.modulus)
-        steps = tuple(worded(application, self.style) for application in done)
-        return Problem(written(expression), steps, str(done[-1].value))
+        steps = applications(expression, self.modulus)
+        return Problem(written(expression), tuple(steps), WORDINGS[self.style], str(steps[-1].value))
 
     @property
     def answers(self) -> tuple[str, ...]:

@@ -1,128 +1,84 @@
 """Draws ListOps expressions as Long Range Arena does, but without drawing in vain.
 
-The generator (google-research/long-range-arena, data/listops.py): a node above the greatest depth becomes an operator
-with probability 0.25, its kind uniform over four, its number of arguments uniform over 2..max_arguments; else it is a
-number, uniform over all. The length is 2 per operator (it and its `]`) plus 1 per number. Expressions are thrown away
-until one has min_length < length < max_length: of lengths 50 to 100 that keeps 1 in 160, of bounds out of reach none,
-ever. Here the probability of each length is worked out once per bounds (0.2 seconds for lengths up to 2,000), a
-length is drawn, and then each node given the length it is to have: the same distribution, as a test checks.
+Its generator (see `listops_odds.py`) throws expressions away until one has a length within bounds: of lengths 50 to 100
+that keeps 1 in 160, of bounds out of reach none, ever. Here a length is drawn, and then each operator given the length
+it is to have: the same distribution, as a test checks.
 """
 
 import random
-from bisect import bisect_right
-from collections.abc import Iterable
+from array import array
+from bisect import bisect_right as bisect
 from functools import lru_cache
-from itertools import accumulate
-from operator import mul
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from showhow.tasks.listops_expression import OPERATORS, Expression, Operator
+from showhow.tasks.listops_expression import CLOSE, OPERATORS, Expression, Operator
+from showhow.tasks.listops_odds import SHORTEST, Bounds, odds
 
-OPERATOR_SHARE = 0.25
-SHORTEST = 4  # `[MAX 1 2 ]`
-LEAST_PROBABILITY = 1e-200  # products of rarer events leave the range of floating point
-LARGEST_COUNT = 1e100  # and so do products of larger counts
-
-Lengths = npt.NDArray[np.float64]
-
-
-class Bounds(NamedTuple):
-    """What is drawn: min_length < length < max_length, nodes at depth 1 (the root) to max_depth, 2..max_arguments."""
-
-    min_length: int
-    max_length: int
-    max_depth: int
-    max_arguments: int
-
-
-class Odds(NamedTuple):
-    """Probabilities: of the root's lengths within bounds; of lengths of n nodes at a depth (rows[depth][n][length])."""
-
-    root: list[float]
-    rows: list[list[list[float]]]
-
-
-@lru_cache(maxsize=8)
-def odds(bounds: Bounds) -> Odds:
-    """Work out the probability of every length below max_length."""
-    per_count = OPERATOR_SHARE / (bounds.max_arguments - 1)
-    root, rows = _by_length(bounds, deepest=1.0, number=1 - OPERATOR_SHARE, operator=per_count)
-    return Odds(root.tolist(), [[], [], *([nodes.tolist() for nodes in row] for row in rows)])
-
-
-def is_possible(bounds: Bounds) -> bool:
-    """Tell whether any expression is within bounds (practically: with a probability of 1e-200 or more)."""
-    return sum(odds(bounds).root) > LEAST_PROBABILITY
-
-
-@lru_cache(maxsize=8)
-def count_expressions(bounds: Bounds, largest: int) -> float:
-    """Return how many expressions are within bounds; exact up to 2 ** 53, then rounded, and at most about 1e100."""
-    numbers = float(largest + 1)
-    root, _ = _by_length(bounds, deepest=numbers, number=numbers, operator=float(len(OPERATORS)))
-    return float(root.sum())
-
-
-def _by_length(bounds: Bounds, deepest: float, number: float, operator: float) -> tuple[Lengths, list[list[Lengths]]]:
-    """Add up by length, from the greatest depth to the root, what weighs so much per number and per operator.
-
-    Returns the weights of the root's lengths within bounds, and those of n nodes at depths 2, 3, ..., all of shape
-    (max_length,).
-    """
-    node = np.zeros(bounds.max_length)
-    node[1] = deepest
-    rows: list[list[Lengths]] = []
-    for _ in range(bounds.max_depth, 1, -1):
-        row = [np.eye(1, bounds.max_length)[0], node]
-        for _ in range(2, bounds.max_arguments + 1):
-            row.append(np.minimum(np.convolve(row[-1], node)[: bounds.max_length], LARGEST_COUNT))
-        rows.insert(0, row)
-        node = np.zeros(bounds.max_length)
-        node[2:] = operator * np.sum(row[2:], axis=0)[:-2]
-        node[1] = number
-    node[: max(bounds.min_length + 1, SHORTEST)] = 0.0
-    return node, rows
+# Running totals of probabilities: bisected by a number uniform in [0, 1), they pick an index.
+Totals: TypeAlias = "array[float]"
+MOST_KEPT = 8192  # of a kind; where lengths go up to 100 hardly 2 MiB, up to 2,000 at most 128 MiB
 
 
 def drawn(rng: random.Random, bounds: Bounds, largest: int) -> Expression:
     """Draw an expression within (possible) bounds, its numbers uniformly from 0..largest."""
-    root, rows = odds(bounds)
     draw, numbers = rng.random, largest + 1
     expression: Expression = []
     unfinished: list[tuple[int, int]] = []  # per open operator: how many arguments are still to come, and their length
-    length = _chosen(root, draw())
+    length, depth = bisect(_root_lengths(bounds), draw()), 2
     while True:
-        if length == 1:
-            expression.append(int(draw() * numbers))
-        else:
-            per_count = [row[length - 2] for row in rows[len(unfinished) + 2][2:]]
-            arguments = 2 + _chosen(per_count, draw())
-            expression.append(Operator(OPERATORS[int(draw() * len(OPERATORS))], arguments))
-            unfinished.append((arguments, length - 2))
-        while unfinished and unfinished[-1][0] == 0:
-            unfinished.pop()
-        if not unfinished:
-            return expression
-        arguments, total = unfinished[-1]
-        length = _first_length(rng, rows[len(unfinished) + 1], arguments, total)
-        unfinished[-1] = (arguments - 1, total - length)
+        total = length - 2
+        arguments = bisect(_argument_counts(bounds, depth, total), draw())
+        expression.append(Operator(OPERATORS[int(draw() * len(OPERATORS))], arguments))
+        while True:
+            leading = bisect(_leading_numbers(bounds, depth, arguments, total), draw())
+            for _ in range(leading):
+                expression.append(int(draw() * numbers))
+            if leading < arguments:
+                break
+            expression.append(CLOSE)
+            if not unfinished:
+                return expression
+            arguments, total = unfinished.pop()
+            depth -= 1
+        length = bisect(_operator_lengths(bounds, depth, arguments - leading, total - leading), draw())
+        unfinished.append((arguments - leading - 1, total - leading - length))
+        depth += 1
 
 
-def _first_length(rng: random.Random, row: list[list[float]], arguments: int, total: int) -> int:
-    """Draw the length of the first of some arguments, given their total length."""
-    if arguments in (1, total):
-        return total if arguments == 1 else 1
-    node, others = row[1], row[arguments - 1]
-    if rng.random() * row[arguments][total] < node[1] * others[total - 1]:
-        return 1
-    operators = map(mul, node[SHORTEST : total - arguments + 2], others[total - SHORTEST : arguments - 2 : -1])
-    return SHORTEST + _chosen(operators, rng.random())
+@lru_cache(maxsize=8)
+def _root_lengths(bounds: Bounds) -> Totals:
+    return _totals(odds(bounds).root)
 
 
-def _chosen(weights: Iterable[float], at: float) -> int:
-    """Return the index that `at`, uniform in [0, 1), picks among some weights."""
-    sums = list(accumulate(weights))
-    return bisect_right(sums, at * sums[-1])
+# Of arguments at some depth, given their length together:
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _argument_counts(bounds: Bounds, depth: int, total: int) -> Totals:
+    """How many they are."""
+    return _totals([0.0, 0.0, *(nodes[total] for nodes in odds(bounds).rows[depth].nodes[2:])])
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _leading_numbers(bounds: Bounds, depth: int, arguments: int, total: int) -> Totals:
+    """How many numbers stand before the first operator."""
+    row = odds(bounds).rows[depth]
+    weights = [row.number**n * row.operator_first[arguments - n][total - n] for n in range(arguments)]
+    return _totals([*weights, row.number**arguments if total == arguments else 0.0])
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _operator_lengths(bounds: Bounds, depth: int, arguments: int, total: int) -> Totals:
+    """How long the first of them is, given that it is an operator."""
+    nodes = odds(bounds).rows[depth].nodes
+    weights = nodes[1][: total + 1] * nodes[arguments - 1][total::-1]
+    weights[:SHORTEST] = 0.0
+    return _totals(weights)
+
+
+def _totals(weights: npt.ArrayLike) -> Totals:
+    totals = np.cumsum(weights)
+    return array("d", (totals / totals[-1]).tobytes())

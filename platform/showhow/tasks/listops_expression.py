@@ -1,23 +1,27 @@
 """ListOps expressions: what they are, how they are written, how they are worked out.
 
-An expression is kept flat, in written order (an operator before its arguments), and every pass over it is a loop: no
-depth of nesting can exhaust the stack. Drawing is in `listops_drawing.py`, reading in `listops_reading.py`.
+An expression is kept flat, in written order, and every pass over it is a loop: no depth of nesting can exhaust the
+stack. Drawing is in `listops_drawing.py`, reading in `listops_reading.py`.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Literal, NamedTuple, get_args
 
 OperatorName = Literal["MIN", "MAX", "MED", "SUM"]
 OPERATORS: tuple[OperatorName, ...] = get_args(OperatorName)
+CLOSE: Literal["]"] = "]"
 
 
 class Operator(NamedTuple):
-    """An operator and how many of the following values are its arguments."""
+    """An operator and how many values up to its `CLOSE` are its arguments."""
 
     name: OperatorName
     arguments: int
 
 
-Expression = list[Operator | int]
+Symbol = Operator | int | Literal["]"]
+Expression = list[Symbol]
 
 
 class Application(NamedTuple):
@@ -32,53 +36,47 @@ class Application(NamedTuple):
 def written(expression: Expression) -> str:
     """Write as in the files of Ballout et al.: binary parentheses, blanks between symbols, `[` glued to its
     operator."""
-    words: list[str] = []
-    missing: list[int] = []
-    for symbol in expression:
-        if isinstance(symbol, Operator):
-            words.append("( " * (symbol.arguments + 1) + "[" + symbol.name)
-            missing.append(symbol.arguments)
-            continue
-        words.append(str(symbol))
-        while missing:
-            words.append(")")
-            missing[-1] -= 1
-            if missing[-1]:
-                break
-            missing.pop()
-            words.append("] )")
-    return " ".join(words)
+    return " ".join(map(_word, expression)).removesuffix(" )")
+
+
+@cache  # a dataset has hardly more different symbols than numbers
+def _word(symbol: Symbol) -> str:
+    """Write a symbol with the parentheses around it: one closes after each argument and after each `]` (but for the
+    root there is no argument to close)."""
+    if isinstance(symbol, int):
+        return f"{symbol} )"
+    if symbol == CLOSE:
+        return "] ) )"
+    return "( " * (symbol.arguments + 1) + "[" + symbol.name
 
 
 def applications(expression: Expression, modulus: int) -> list[Application]:
     """Work out every operator, inner ones first and from left to right; the last one is the root."""
     done: list[Application] = []
-    unfinished: list[tuple[Operator, list[int]]] = []
+    unfinished: list[tuple[OperatorName, list[int]]] = []
+    numbers: list[int] = []
     for symbol in expression:
-        if isinstance(symbol, Operator):
-            unfinished.append((symbol, []))
-            continue
-        value = symbol
-        while unfinished:
-            operator, numbers = unfinished[-1]
-            numbers.append(value)
-            if len(numbers) < operator.arguments:
-                break
-            unfinished.pop()
-            value = _value(operator.name, numbers, modulus)
-            done.append(Application(operator.name, numbers, sum(numbers), value))
+        if isinstance(symbol, int):
+            numbers.append(symbol)
+        elif symbol == CLOSE:
+            operator, outer = unfinished.pop()
+            total = sum(numbers)
+            value = total % modulus if operator == "SUM" else _VALUES[operator](numbers)
+            done.append(Application(operator, numbers, total, value))
+            outer.append(value)
+            numbers = outer
+        else:
+            unfinished.append((symbol[0], numbers))
+            numbers = []
     return done
-
-
-def _value(operator: OperatorName, numbers: list[int], modulus: int) -> int:
-    if operator == "SUM":
-        return sum(numbers) % modulus
-    if operator == "MED":
-        return sum(middle(numbers)) // 2
-    return min(numbers) if operator == "MIN" else max(numbers)
 
 
 def middle(numbers: list[int]) -> tuple[int, int]:
     """Return the two numbers in the middle once sorted (of an odd count: the middle one, twice)."""
     ordered = sorted(numbers)
     return ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+
+
+_VALUES: dict[OperatorName, Callable[[list[int]], int]] = {
+    "MIN": min, "MAX": max, "MED": lambda numbers: sum(middle(numbers)) // 2,
+}  # fmt: skip

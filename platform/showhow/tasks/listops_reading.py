@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from showhow.errors import UserError, nearest
 from showhow.tasks.base import MOST_DIGITS, unreadable
-from showhow.tasks.listops_expression import Expression, Operator, OperatorName, written
+from showhow.tasks.listops_expression import CLOSE, Expression, Operator, OperatorName, written
 
 SPELLINGS: dict[str, OperatorName] = {
     "MIN": "MIN", "MAX": "MAX", "MED": "MED", "MEDIAN": "MED", "SUM": "SUM", "SM": "SUM",
@@ -103,6 +103,7 @@ def _add_value(kind: str, text: str, expression: Expression, unfinished: list[_O
     else:
         closed = unfinished.pop()
         expression[closed.place] = Operator(closed.name, closed.arguments)
+        expression.append(CLOSE)
     if not unfinished:
         return END
     unfinished[-1].arguments += 1

@@ -9,41 +9,33 @@ modulo m. The wordings are ours, and which wording it is can matter more than ho
 |----------|-------|---------|---------------------------------|-----------------------------------------------------|
 | equation | `t`   | `s+x`   | `s+x=t`                         | medium's results stand in the next step             |
 | operand  | `t`   | `x=t`   | `s+x=t`                         | medium hides the running sum it needs two tokens away |
-| sentence | `t`   | `add x get t` | `s plus x is r which leaves t` | words; long also shows the raw sum r            |
+| sentence | `t`   | `add x get t` | `s plus x is r which leaves t` | words; long also shows r                        |
 
-s: the running sum so far, x: the next number, t: the new running sum.
+s: the running sum so far, x: the next number, r: their sum, t: the new running sum, r modulo m.
 """
 
 import random
 import re
-from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from showhow.errors import UserError
-from showhow.tasks.base import MOST_DIGITS, Problem, Step, Task, TextFormat, unreadable
+from showhow.tasks.base import MOST_DIGITS, Problem, Task, TextFormat, Wording, unreadable
 
 Style = Literal["equation", "operand", "sentence"]
 
 
-def _equation(s: int, x: int, t: int) -> Step:
-    return Step(short=f"{t}", medium=f"{s}+{x}", long=f"{s}+{x}={t}")
-
-
-def _operand(s: int, x: int, t: int) -> Step:
-    return Step(short=f"{t}", medium=f"{x}={t}", long=f"{s}+{x}={t}")
-
-
-def _sentence(s: int, x: int, t: int) -> Step:
-    return Step(short=f"{t}", medium=f"add {x} get {t}", long=f"{s} plus {x} is {s + x} which leaves {t}")
-
-
-_STYLES: dict[Style, Callable[[int, int, int], Step]] = {
-    "equation": _equation,
-    "operand": _operand,
-    "sentence": _sentence,
+# A step is (s, x, r, t).
+_WORDINGS: dict[Style, Wording] = {
+    "equation": Wording(short="{3}".format, medium="{0}+{1}".format, long="{0}+{1}={3}".format),
+    "operand": Wording(short="{3}".format, medium="{1}={3}".format, long="{0}+{1}={3}".format),
+    "sentence": Wording(
+        short="{3}".format, medium="add {1} get {3}".format, long="{0} plus {1} is {2} which leaves {3}".format
+    ),
 }
+_WORDS = TextFormat(step_separator=" ", answer_prefix="answer ")
+_LINES = TextFormat(step_separator="\n", answer_prefix="answer ")
 
 
 class ModularSum(Task):
@@ -60,11 +52,12 @@ class ModularSum(Task):
     @property
     def text_format(self) -> TextFormat:
         """Steps on one line; sentences, which hold blanks themselves, on a line each."""
-        return TextFormat(step_separator="\n" if self.style == "sentence" else " ", answer_prefix="answer ")
+        return _LINES if self.style == "sentence" else _WORDS
 
     def draw(self, rng: random.Random) -> Problem:
         """Draw `terms` numbers independently and uniformly from 0..below-1."""
-        return self._worked([rng.randrange(self.below) for _ in range(self.terms)])
+        draw, below = rng.random, self.below
+        return self._worked([int(draw() * below) for _ in range(self.terms)])
 
     def solve(self, question: str) -> Problem:
         """Read `3+9+4=` (blanks and the final `=` may be left out); any number of terms from two on."""
@@ -87,14 +80,14 @@ class ModularSum(Task):
         return self._worked(numbers)
 
     def _worked(self, numbers: list[int]) -> Problem:
-        wording = _STYLES[self.style]
-        running = numbers[0] % self.modulus
+        modulus, running = self.modulus, numbers[0] % self.modulus
         steps = []
         for number in numbers[1:]:
-            total = (running + number) % self.modulus
-            steps.append(wording(running, number, total))
-            running = total
-        return Problem("+".join(map(str, numbers)) + "=", tuple(steps), str(running))
+            total = running + number
+            left = total % modulus
+            steps.append((running, number, total, left))
+            running = left
+        return Problem("+".join(map(str, numbers)) + "=", tuple(steps), _WORDINGS[self.style], str(running))
 
     @property
     def answers(self) -> tuple[str, ...]:
