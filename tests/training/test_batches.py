@@ -89,6 +89,40 @@ def test_rows_of_equal_length_need_no_mask(tokens: Files, easy: Task) -> None:
     assert "attention_mask" not in causal_batch(tokens(easy), np.arange(4))
 
 
+@given(rows=st.lists(st.integers(0, 99), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=100)
+def test_every_batch_holds_exactly_the_tokens_of_its_rows_wherever_they_stand_in_the_file(
+    tokens: Files, varied: Task, rows: list[int]
+) -> None:
+    file = tokens(varied)
+    chosen = np.array([*rows, len(file) - 1])  # the last row has nothing but a footer behind it
+    causal, packed, encoded = (make(file, chosen) for make in (causal_batch, packed_batch, seq2seq_batch))
+    mask = causal.get("attention_mask", torch.ones_like(causal["labels"]))
+    for index, row in enumerate(chosen):
+        prompt, target = file.prompt(row).tolist(), file.target(row).tolist()
+        length = len(prompt) + len(target)
+        blank = causal["labels"].shape[1] - length
+        assert causal["input_ids"][index].tolist() == prompt + target + [file.special.pad] * blank
+        assert causal["labels"][index].tolist() == [IGNORED] * len(prompt) + target + [IGNORED] * blank
+        assert mask[index].tolist() == [1] * length + [0] * blank
+        assert encoded["input_ids"][index, : len(prompt)].tolist() == prompt
+        assert set(encoded["input_ids"][index, len(prompt) :].tolist()) <= {file.special.pad}
+        assert encoded["labels"][index, : len(target)].tolist() == target
+        assert set(encoded["labels"][index, len(target) :].tolist()) <= {IGNORED}
+    begins = (packed["position_ids"] == 0) & (packed["input_ids"] != file.special.pad)
+    found = []
+    for line, column in begins.nonzero().tolist():
+        (seen,) = (packed["attention_mask"][line, 0, :, column] == 0).nonzero(as_tuple=True)
+        found.append((packed["input_ids"][line, seen].tolist(), packed["labels"][line, seen].tolist()))
+    whole = [(file.prompt(row).tolist(), file.target(row).tolist()) for row in chosen]
+    assert sorted(found) == sorted((prompt + target, [IGNORED] * len(prompt) + target) for prompt, target in whole)
+
+
+def test_the_order_of_a_seed_is_what_it_always_was() -> None:
+    first = [rows.tolist() for rows in islice(row_order(np.arange(20) * 7 % 13, 4, 5), 5)]
+    assert first == [[1, 3, 16, 18], [5, 7, 9, 11], [8, 10, 12, 14], [17, 4, 6, 19], [13, 0, 15, 2]]
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_the_packed_loss_is_that_of_the_rows_one_by_one(
     tokens: Files, varied: Task, sizes: Callable[..., ScratchModel], attention: str

@@ -1,29 +1,31 @@
 """Tokenises a dataset once per tokenizer, into an Arrow file that trials read by memory map (format:
-`training/tokens.py`)."""
+`training/tokens.py`). Rows come in and go out some thousand at a time, so memory does not grow with the dataset."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int32, Int64
+from jaxtyping import Int64
 from numpy import ndarray
 
 from showhow.datasets.manifest import Manifest
-from showhow.datasets.tokenizer import StudyTokenizer
+from showhow.datasets.tokenizer import StudyTokenizer, TokenRows
 from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import FILLER_SYMBOL, Level
 
-_ROWS_AT_ONCE = 8192
+_FORMAT = 2  # raise it when files written before could be misread
+_ROWS_AT_ONCE = 4096
 _METADATA_KEY = b"showhow"
+_SCHEMA = pa.schema(
+    [("ids", pa.list_(pa.int32())), ("prompt_tokens", pa.int32()), ("question", pa.string()), ("target", pa.string())]
+)
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,13 @@ class Lengths:
     longest: int
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Token ids of some texts, one after another, and how many belong to each."""
-
-    ids: Int32[ndarray, " tokens"]
-    lengths: Int64[ndarray, " rows"]
-
-
 def tokenise(folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_share: float) -> Path:
     """Return the Arrow file of a dataset under a tokenizer, writing it unless it is there.
 
     Rows longer than max_tokens are dropped whole: an answer is never cut off. Raises UserError when more than
     max_dropped_share of the training rows are too long, or any row of an evaluation split (all levels must be asked
     the same questions), or when the tokenizer does not know a symbol."""
-    path = folder / f"tokens-{words.fingerprint}-{max_tokens}.arrow"
+    path = folder / f"tokens{_FORMAT}-{words.fingerprint}-{max_tokens}.arrow"
     manifest = Manifest.read(folder)
     if manifest is None:
         raise UserError(f"{folder} is not a finished dataset; run the study again to generate it")
@@ -62,9 +56,10 @@ def tokenise(folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_s
 def read_lengths(path: Path) -> Lengths | None:
     """Return what became of the rows of a tokenised dataset, or None where there is no readable file."""
     try:
-        with pa.memory_map(str(path)) as file:
-            metadata = pa.ipc.open_file(file).schema.metadata[_METADATA_KEY]
-        return Lengths(**json.loads(metadata)["lengths"])
+        with pa.memory_map(str(path)) as mapped:
+            file = pa.ipc.open_file(mapped)
+            _, metadata = file.get_batch_with_custom_metadata(file.num_record_batches - 1)
+            return Lengths(**json.loads(metadata[_METADATA_KEY]))
     except (OSError, pa.ArrowInvalid, TypeError, KeyError, ValueError):
         return None
 
@@ -87,74 +82,91 @@ def _check_dropped(lengths: Lengths, spec: DatasetSpec, max_tokens: int, max_dro
 
 
 def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: int) -> Lengths:
-    own = manifest.spec.task.text_format
-    layout = words.layout(own)
-    table = pa.concat_tables(pq.read_table(path.parent / shard.name) for shard in manifest.shards)
-    for column in ("target", "matched"):  # no step contains a separator, so this changes nothing else
-        respelt = pc.replace_substring(table[column], own.step_separator, layout.step_separator)
-        table = table.set_column(table.column_names.index(column), column, respelt)
-    prompts = _encode(words, table["question"], path.parent, as_prompts=True)
-    targets = _ended(_target_rows(words, table, manifest.spec, path.parent), words.ids.end)
-    lengths = prompts.lengths + targets.lengths
-    fits = lengths <= max_tokens
-    kept = int(fits.sum())
-    result = Lengths(kept, len(fits) - kept, int(lengths.max()))
-    columns = {"prompt_ids": _lists(prompts), "target_ids": _lists(targets)}
-    tokenised = pa.table(columns | {name: table[name] for name in ("question", "target")})
-    metadata = {
+    source = _Source(words, manifest.spec, words.layout(manifest.spec.task.text_format), path.parent)
+    facts = {
         "pad": words.ids.pad,
         "end": words.ids.end,
         "start": words.ids.start,
         "vocabulary": words.tokenizer.get_vocab_size(with_added_tokens=True),
-        "layout": asdict(layout),
-        "lengths": asdict(result),
+        "layout": asdict(source.layout),
     }
-    _store(path, tokenised if kept == len(fits) else tokenised.filter(pa.array(fits)), metadata)
+    schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(facts)})
+    kept = dropped = longest = 0
+    with whole_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
+        for shard in manifest.shards:
+            for texts in pq.ParquetFile(path.parent / shard.name).iter_batches(_ROWS_AT_ONCE):
+                rows = source.tokenised(texts)
+                lengths = rows["ids"].value_lengths().to_numpy()
+                fits = lengths <= max_tokens
+                out.write_batch(rows if fits.all() else rows.filter(pa.array(fits)))
+                kept += int(fits.sum())
+                dropped += int((~fits).sum())
+                longest = max(longest, int(lengths.max()))
+        result = Lengths(kept, dropped, longest)
+        nothing = pa.RecordBatch.from_pylist([], _SCHEMA)
+        out.write_batch(nothing, custom_metadata={_METADATA_KEY: json.dumps(asdict(result))})
     return result
 
 
-def _target_rows(words: StudyTokenizer, table: pa.Table, spec: DatasetSpec, folder: Path) -> _Rows:
-    if spec.level is not Level.FILLER:
-        return _encode(words, table["target"], folder)
-    prefix = spec.task.text_format.answer_prefix
-    endings = _encode(words, [prefix + answer for answer in table["answer"].to_pylist()], folder)
-    matched = _encode(words, table["matched"], folder)
-    dots = np.maximum(matched.lengths - endings.lengths, 0)
-    lengths = dots + endings.lengths
-    starts = np.cumsum(lengths) - lengths
-    is_ending = np.arange(lengths.sum()) - np.repeat(starts, lengths) >= np.repeat(dots, lengths)
-    ids = np.full(len(is_ending), words.encode([FILLER_SYMBOL])[0][-1], dtype=np.int32)
-    ids[is_ending] = endings.ids
-    return _Rows(ids, lengths)
+@dataclass(frozen=True)
+class _Source:
+    """A dataset, and how its texts become tokens. layout: as this tokenizer can spell it."""
+
+    words: StudyTokenizer
+    spec: DatasetSpec
+    layout: TextFormat
+    folder: Path
+
+    def tokenised(self, texts: pa.RecordBatch) -> pa.RecordBatch:
+        """Return some rows as they stand in the file."""
+        prompts = self._encode(texts["question"], as_prompts=True)
+        targets = (
+            self._fillers(texts) if self.spec.level is Level.FILLER else self._encode(self._laid_out(texts["target"]))
+        )
+        ends = _repeated(self.words.ids.end, np.ones(len(texts), dtype=np.int64))
+        rows = _side_by_side(prompts, targets, ends)
+        offsets = np.concatenate([[0], np.cumsum(rows.lengths)])
+        return pa.record_batch(
+            {
+                "ids": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(rows.ids)),
+                "prompt_tokens": pa.array(prompts.lengths, pa.int32()),
+                "question": texts["question"],
+                "target": self._laid_out(texts["target"]),
+            },
+            _SCHEMA,
+        )
+
+    def _laid_out(self, texts: pa.StringArray) -> pa.StringArray:
+        # No step contains a separator, so this changes nothing else.
+        own, new = self.spec.task.text_format.step_separator, self.layout.step_separator
+        return texts if own == new else pc.replace_substring(texts, own, new)
+
+    def _fillers(self, texts: pa.RecordBatch) -> TokenRows:
+        endings = self._encode(pc.binary_join_element_wise(self.layout.answer_prefix, texts["answer"], ""))
+        matched = self._encode(self._laid_out(texts["matched"]))
+        dot = int(self.words.encode(pa.array([FILLER_SYMBOL])).ids[-1])
+        return _side_by_side(_repeated(dot, np.maximum(matched.lengths - endings.lengths, 0)), endings)
+
+    def _encode(self, texts: pa.StringArray, as_prompts: bool = False) -> TokenRows:
+        rows, unknown = self.words.encode(texts, as_prompts), self.words.ids.unknown
+        faults = np.flatnonzero(rows.ids == unknown) if unknown is not None else rows.ids[:0]
+        if faults.size:
+            text = texts[int((np.cumsum(rows.lengths) <= faults[0]).sum())].as_py()
+            raise UserError(
+                f"{self.folder}: the tokenizer does not know a symbol of {text!r}, so no model could read it"
+            )
+        return rows
 
 
-def _encode(
-    words: StudyTokenizer, texts: pa.ChunkedArray | Sequence[str], folder: Path, as_prompts: bool = False
-) -> _Rows:
-    strings: list[str] = texts.to_pylist() if isinstance(texts, pa.ChunkedArray) else list(texts)
-    ids, lengths = [], []
-    for start in range(0, len(strings), _ROWS_AT_ONCE):
-        found = words.encode(strings[start : start + _ROWS_AT_ONCE], as_prompts)
-        lengths.append(np.fromiter(map(len, found), dtype=np.int64, count=len(found)))
-        ids.append(np.fromiter(chain.from_iterable(found), dtype=np.int32, count=int(lengths[-1].sum())))
-    rows = _Rows(np.concatenate(ids), np.concatenate(lengths))
-    faults = np.flatnonzero(rows.ids == words.ids.unknown) if words.ids.unknown is not None else rows.ids[:0]
-    if faults.size:
-        text = strings[int((np.cumsum(rows.lengths) <= faults[0]).sum())]
-        raise UserError(f"{folder}: the tokenizer does not know a symbol of {text!r}, so no model could read it")
-    return rows
+def _repeated(token: int, lengths: Int64[ndarray, " rows"]) -> TokenRows:
+    return TokenRows(np.full(lengths.sum(), token, dtype=np.int32), lengths)
 
 
-def _ended(rows: _Rows, end: int) -> _Rows:
-    return _Rows(np.insert(rows.ids, np.cumsum(rows.lengths), end), rows.lengths + 1)
-
-
-def _lists(rows: _Rows) -> pa.LargeListArray:
-    offsets = np.concatenate([[0], np.cumsum(rows.lengths)])
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(rows.ids, pa.int32()))
-
-
-def _store(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
-    table = table.combine_chunks().replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
-    with whole_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
-        out.write_table(table)
+def _side_by_side(*parts: TokenRows) -> TokenRows:
+    """Return rows that consist of a row of each part, one after another."""
+    lengths = np.stack([part.lengths for part in parts], axis=1)
+    owners = np.repeat(np.tile(np.arange(len(parts), dtype=np.uint8), len(lengths)), lengths.ravel())
+    ids = np.empty(len(owners), dtype=np.int32)
+    for owner, part in enumerate(parts):
+        ids[owners == owner] = part.ids
+    return TokenRows(ids, lengths.sum(axis=1))

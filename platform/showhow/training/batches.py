@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int, Int64
 from numpy import ndarray
 
 from showhow.errors import TrialError
@@ -20,6 +20,7 @@ from showhow.training.tokens import TokenFile
 
 IGNORED = -100
 Batch = dict[str, torch.Tensor]
+Rows = Int64[ndarray, " batch"]
 
 # Rows are sorted by length within a stretch of so many batches: long enough to waste little padding, short enough that
 # the order stays random.
@@ -27,7 +28,7 @@ _GROUPED_BATCHES = 50
 _PACKED_ROW_TOKENS = 256
 
 
-def row_order(lengths: Int64[ndarray, " rows"], batch_size: int, seed: int) -> Iterator[Int64[ndarray, " batch"]]:
+def row_order(lengths: Int[ndarray, " rows"], batch_size: int, seed: int) -> Iterator[Rows]:
     """Yield the rows of one batch after another, without end: each pass over the dataset is a new permutation, and
     batches hold rows of similar length."""
     stretch = min(_GROUPED_BATCHES, max(1, len(lengths) // batch_size)) * batch_size
@@ -67,86 +68,89 @@ def training_batches(file: TokenFile, recipe: Recipe, seed: int, is_seq2seq: boo
         yield StepBatch([collate(file, part) for part in parts], int(lengths[rows].sum()))
 
 
-def causal_batch(file: TokenFile, rows: Int64[ndarray, " batch"]) -> Batch:
+def causal_batch(file: TokenFile, rows: Rows) -> Batch:
     """Return question and target in one row, padded on the right: `input_ids`, `labels`, and `attention_mask` where
     there is padding (with none the models take their faster causal path)."""
-    lengths = file.prompt_lengths[rows] + file.target_lengths[rows]
-    shape = (len(rows), int(lengths.max()))
-    tokens = np.full(shape, file.special.pad, dtype=np.int64)
-    labels = np.full(shape, IGNORED, dtype=np.int64)
-    for index, row in enumerate(rows):
-        prompt, target = file.prompt(row), file.target(row)
-        end = len(prompt) + len(target)
-        tokens[index, : len(prompt)] = prompt
-        tokens[index, len(prompt) : end] = target
-        labels[index, len(prompt) : end] = target
+    prompts = file.prompt_lengths[rows]
+    lengths = prompts + file.target_lengths[rows]
+    tokens = file.windows(file.starts[rows], int(lengths.max())).astype(np.int64)
+    labels = tokens.copy()
+    columns = np.arange(tokens.shape[1])
+    labels[columns < prompts[:, None]] = IGNORED
     batch = {"input_ids": torch.from_numpy(tokens), "labels": torch.from_numpy(labels)}
-    if lengths.min() < shape[1]:
-        batch["attention_mask"] = torch.from_numpy((np.arange(shape[1]) < lengths[:, None]).astype(np.int64))
+    if lengths.min() < len(columns):
+        padding = columns >= lengths[:, None]
+        tokens[padding] = file.special.pad
+        labels[padding] = IGNORED
+        batch["attention_mask"] = torch.from_numpy((~padding).astype(np.int64))
     return batch
 
 
-def seq2seq_batch(file: TokenFile, rows: Int64[ndarray, " batch"]) -> Batch:
+def seq2seq_batch(file: TokenFile, rows: Rows) -> Batch:
     """Return questions for the encoder and targets as labels, both padded on the right."""
-    prompts = [file.prompt(row) for row in rows]
-    mask = np.zeros((len(rows), max(map(len, prompts))), dtype=np.int64)
-    for index, prompt in enumerate(prompts):
-        mask[index, : len(prompt)] = 1
+    starts, prompts = file.starts[rows], file.prompt_lengths[rows]
+    tokens, padding = _padded(file, starts, prompts, file.special.pad)
+    labels, _ = _padded(file, starts + prompts, file.target_lengths[rows], IGNORED)
     return {
-        "input_ids": _padded(prompts, file.special.pad),
-        "attention_mask": torch.from_numpy(mask),
-        "labels": _padded([file.target(row) for row in rows], IGNORED),
+        "input_ids": torch.from_numpy(tokens),
+        "attention_mask": torch.from_numpy((~padding).astype(np.int64)),
+        "labels": torch.from_numpy(labels),
     }
 
 
-def packed_batch(file: TokenFile, rows: Int64[ndarray, " batch"]) -> Batch:
+def _padded(
+    file: TokenFile, starts: Int64[ndarray, " batch"], lengths: Int[ndarray, " batch"], value: int
+) -> tuple[Int64[ndarray, "batch longest"], Bool[ndarray, "batch longest"]]:
+    """Return some stretches of a file's tokens, padded with a value, and where the padding is."""
+    tokens = file.windows(starts, int(lengths.max())).astype(np.int64)
+    padding = np.arange(tokens.shape[1]) >= lengths[:, None]
+    tokens[padding] = value
+    return tokens, padding
+
+
+def packed_batch(file: TokenFile, rows: Rows) -> Batch:
     """Return several examples a row, first fit by decreasing length; each sees itself alone (block-diagonal causal
     mask) and counts its positions from 0, so the loss is that of the examples one by one."""
-    lengths = file.prompt_lengths[rows] + file.target_lengths[rows]
-    bins = _first_fit(lengths, max(_PACKED_ROW_TOKENS, int(lengths.max())))
-    shape = (len(bins), max(sum(int(lengths[index]) for index in members) for members in bins))
-    tokens = np.full(shape, file.special.pad, dtype=np.int64)
-    labels = np.full(shape, IGNORED, dtype=np.int64)
-    positions = np.zeros(shape, dtype=np.int64)
-    owners = np.full(shape, -1, dtype=np.int64)
-    for line, members in enumerate(bins):
-        start = 0
-        for member in members:
-            prompt, target = file.prompt(rows[member]), file.target(rows[member])
-            end = start + len(prompt) + len(target)
-            tokens[line, start:end] = np.concatenate([prompt, target])
-            labels[line, start + len(prompt) : end] = target
-            positions[line, start:end] = np.arange(end - start)
-            owners[line, start:end] = member
-            start = end
-    together = owners[:, :, None] == owners[:, None, :]
-    visible = together & np.tril(np.ones((shape[1], shape[1]), dtype=bool))
+    prompts = file.prompt_lengths[rows]
+    lengths = prompts + file.target_lengths[rows]
+    lines, begins = _first_fit(lengths, max(_PACKED_ROW_TOKENS, int(lengths.max())))
+    shape = (int(lines.max()) + 1, int((begins + lengths).max()))
+    # Of each token: its position in its example, the place it comes from, and the cell it goes to.
+    positions = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places = np.repeat(file.starts[rows], lengths) + positions
+    cells = np.repeat(lines * shape[1] + begins, lengths) + positions
+    tokens = _scattered(shape, cells, file.ids[places], file.special.pad)
+    owners = _scattered(shape, cells, np.repeat(np.arange(len(rows)), lengths), -1)
+    labels = np.where(positions < np.repeat(prompts, lengths), IGNORED, file.ids[places])
+    visible = (owners[:, :, None] == owners[:, None, :]) & np.tri(shape[1], dtype=bool)
     # Eager attention adds the mask to its scores, so it holds what to add, not true and false.
-    mask = np.where(visible, 0.0, np.finfo(np.float32).min).astype(np.float32)
+    mask = np.where(visible, np.float32(0), np.finfo(np.float32).min)
     return {
         "input_ids": torch.from_numpy(tokens),
-        "labels": torch.from_numpy(labels),
-        "position_ids": torch.from_numpy(positions),
+        "labels": torch.from_numpy(_scattered(shape, cells, labels, IGNORED)),
+        "position_ids": torch.from_numpy(_scattered(shape, cells, positions, 0)),
         "attention_mask": torch.from_numpy(mask[:, None]),
     }
 
 
-def _first_fit(lengths: Int64[ndarray, " batch"], capacity: int) -> list[list[int]]:
-    bins: list[list[int]] = []
-    room: list[int] = []
+def _scattered(
+    shape: tuple[int, int], cells: Int64[ndarray, " tokens"], values: Int[ndarray, " tokens"], rest: int
+) -> Int64[ndarray, "lines width"]:
+    """Return a table with values in some cells, numbered line by line, and `rest` in the others."""
+    table = np.full(shape, rest, dtype=np.int64)
+    table.ravel()[cells] = values
+    return table
+
+
+def _first_fit(lengths: Int[ndarray, " batch"], capacity: int) -> tuple[Rows, Rows]:
+    """Return the line that each example goes to, and where in it the example begins."""
+    lines, begins = np.empty((2, len(lengths)), dtype=np.int64)
+    used: list[int] = []
     for index in np.argsort(-lengths, kind="stable"):
         length = int(lengths[index])
-        place = next((line for line, left in enumerate(room) if left >= length), len(bins))
-        if place == len(bins):
-            bins.append([])
-            room.append(capacity)
-        bins[place].append(int(index))
-        room[place] -= length
-    return bins
-
-
-def _padded(rows: list[Int64[ndarray, " tokens"]], value: int) -> torch.Tensor:
-    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
-    return torch.from_numpy(padded)
+        line = next((line for line, tokens in enumerate(used) if tokens + length <= capacity), len(used))
+        if line == len(used):
+            used.append(0)
+        lines[index], begins[index] = line, used[line]
+        used[line] += length
+    return lines, begins

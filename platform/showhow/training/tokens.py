@@ -1,18 +1,20 @@
 """Reads a tokenised dataset: an Arrow file, memory-mapped, so that trials on one machine share one copy of the bytes.
 
-The format (written by `datasets/tokenise.py`): one record batch; columns `prompt_ids` and `target_ids` (large lists of
-int32; a target ends with the end token), `question` and `target` (text); schema metadata `showhow`: JSON with `pad`,
-`end`, `start` (token ids; start may be null), `vocabulary` (number of token ids), `layout` (step separator and answer
-prefix, as this tokenizer can spell them) and `lengths` (how many rows were kept, how many dropped as too long).
+The format (written by `datasets/tokenise.py`): record batches of some thousand rows; columns `ids` (lists of int32: the
+question, the target, the end token), `prompt_tokens` (how many of them are the question's), `question` and `target`
+(text); schema metadata `showhow`: JSON with `pad`, `end`, `start` (token ids; start may be null), `vocabulary` (number
+of token ids) and `layout` (step separator and answer prefix, as this tokenizer can spell them). The last record batch
+is empty; its own metadata `showhow` says how many rows were kept, how many dropped as too long, and the longest's
+tokens.
 """
 
 import json
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int32, Int64
 from numpy import ndarray
 
@@ -33,45 +35,59 @@ class SpecialTokens:
 
 
 class TokenFile:
-    """One tokenised dataset, by row. Nothing is copied until a batch is made of it."""
+    """One tokenised dataset, by row. Tokens are not copied until a batch is made of them; what stands in memory is 16
+    bytes a row.
+
+    ids: the whole file as integers, those of row r from `starts[r]` on: the question's `prompt_lengths[r]`, then the
+    target's `target_lengths[r]`, the end token last."""
+
+    ids: Int32[ndarray, " integers"]
+    starts: Int64[ndarray, " rows"]
+    prompt_lengths: Int32[ndarray, " rows"]
+    target_lengths: Int32[ndarray, " rows"]
 
     def __init__(self, path: Path) -> None:
         """Map a file. Raises TrialError when it is not a tokenised dataset."""
         self.path = path
         try:
-            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            mapped = pa.memory_map(str(path))
+            self._table = pa.ipc.open_file(mapped).read_all()
             metadata = json.loads(self._table.schema.metadata[METADATA_KEY])
             self.special = SpecialTokens(**{field.name: metadata[field.name] for field in fields(SpecialTokens)})
             self.layout = TextFormat(**metadata["layout"])
+            self.prompt_lengths = self._table["prompt_tokens"].to_numpy()
+            self.target_lengths = pc.list_value_length(self._table["ids"]).to_numpy() - self.prompt_lengths
         except (OSError, pa.ArrowInvalid, TypeError, KeyError, ValueError) as error:
             raise TrialError(
                 f"{path} is not a tokenised dataset ({error}); delete it and run the study again"
             ) from None
-        self._prompts = _ragged(self._table["prompt_ids"])
-        self._targets = _ragged(self._table["target_ids"])
+        mapped.seek(0)
+        whole = mapped.read_buffer()
+        self.ids = np.frombuffer(whole, dtype=np.int32, count=whole.size // 4)
+        chunks = [_starts(chunk, whole.address) for chunk in self._table["ids"].chunks if len(chunk)]
+        self.starts = np.concatenate([np.empty(0, dtype=np.int64), *chunks])
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return len(self.starts)
 
     def prompt(self, row: int) -> Int32[ndarray, " prompt_tokens"]:
         """Return the token ids of a question."""
-        values, offsets = self._prompts
-        return values[offsets[row] : offsets[row + 1]]
+        start = self.starts[row]
+        return self.ids[start : start + self.prompt_lengths[row]]
 
     def target(self, row: int) -> Int32[ndarray, " target_tokens"]:
         """Return the token ids of a target, the end token last."""
-        values, offsets = self._targets
-        return values[offsets[row] : offsets[row + 1]]
+        start = self.starts[row] + self.prompt_lengths[row]
+        return self.ids[start : start + self.target_lengths[row]]
 
-    @cached_property
-    def prompt_lengths(self) -> Int64[ndarray, " rows"]:
-        """Tokens in each question."""
-        return np.diff(self._prompts[1])
-
-    @cached_property
-    def target_lengths(self) -> Int64[ndarray, " rows"]:
-        """Tokens in each target, the end token counted."""
-        return np.diff(self._targets[1])
+    def windows(self, starts: Int64[ndarray, " rows"], width: int) -> Int32[ndarray, "rows width"]:
+        """Return so many integers of `ids` from each start on, whatever they are."""
+        if starts.max() + width > len(self.ids):  # a short row at the end of the file, among longer ones
+            windows: Int32[ndarray, "rows width"] = self.ids.take(starts[:, None] + np.arange(width), mode="clip")
+        else:  # row by row, in half the time of `take`
+            shape = (len(self.ids) - width + 1, width)
+            windows = np.ndarray(shape, dtype=np.int32, buffer=self.ids, strides=(4, 4))[starts]
+        return windows
 
     def texts(self, column: str, rows: int) -> list[str]:
         """Return the first `rows` values of `question` or `target`."""
@@ -79,6 +95,9 @@ class TokenFile:
         return values
 
 
-def _ragged(column: pa.ChunkedArray) -> tuple[Int32[ndarray, " tokens"], Int64[ndarray, " rows_plus_1"]]:
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # several only in files of others
-    return array.values.to_numpy(zero_copy_only=True), array.offsets.to_numpy(zero_copy_only=True)
+def _starts(chunk: pa.ListArray, file_address: int) -> Int64[ndarray, " rows"]:
+    """Return where the lists of a chunk begin, in integers from the beginning of its file."""
+    _, values = chunk.values.buffers()
+    begin: int = (values.address - file_address) // 4
+    offsets: Int32[ndarray, " rows_plus_1"] = chunk.offsets.to_numpy()
+    return offsets[:-1].astype(np.int64) + begin
