@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.measure import Figure
 
-NAMES = ("start_up", "generate_data", "load", "reply")
+NAMES = ("start_up", "generate_data", "load", "reply", "stopping")
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """The laws of early stopping: within a level, by trials and not by seeds, and never the best."""
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +32,14 @@ def run_whole(arbiter: Arbiter, level: str, trial: str, seed: int, loss: float) 
 
 
 def asha(**changes: object) -> Asha:
-    return Asha.model_validate({"kind": "asha", "min_seeds": 1, **changes})
+    return Asha.model_validate({"kind": "asha", "min_trials": 1, **changes})
+
+
+def reach_goal(arbiter: Arbiter, trial: str, seed: int, after: int, loss: float = 0.01) -> None:
+    """Report a run of level long that reaches its goal after some examples; it must not be stopped."""
+    for examples in range(EVERY, after + 1, EVERY):
+        assert not arbiter.report("long", trial, seed, metrics(examples, loss), BUDGET)
+    arbiter.finished("long", trial, seed)
 
 
 def test_a_worse_trial_of_the_same_level_is_stopped() -> None:
@@ -144,3 +153,79 @@ def test_the_median_rule_bears_several_budgets_that_come_due_at_once() -> None:
     slow.report("long", "poor", 1, metrics(EVERY, 2.0), BUDGET)
     slow.finished("long", "poor", 1)
     assert "poor" in slow.stopped
+
+
+def test_nothing_is_decided_within_a_seed_before_min_trials_others_have_come_as_far() -> None:
+    arbiter = Arbiter(asha(min_trials=2), seeds=1)
+    run_whole(arbiter, "long", "good", 0, loss=0.1)
+    assert run_whole(arbiter, "long", "poor", 0, loss=2.0) == BUDGET
+    assert run_whole(arbiter, "long", "poor too", 0, loss=2.0) < BUDGET
+
+
+def test_a_trial_begins_its_next_seed_only_while_it_is_among_the_best() -> None:
+    arbiter = Arbiter(asha(grace=0.9, min_trials=9, reduction_factor=2), seeds=2)
+    for loss in range(1, 7):
+        assert run_whole(arbiter, "long", str(loss), 0, loss) == BUDGET
+    used = {str(loss): run_whole(arbiter, "long", str(loss), 1, loss) for loss in range(1, 7)}
+    assert {trial for trial, examples in used.items() if examples == BUDGET} == {"1", "2", "3"}
+    assert {used[trial] for trial in ("4", "5", "6")} == {EVERY}
+
+
+def test_two_trials_of_a_level_get_all_their_seeds_however_strict_the_rule() -> None:
+    arbiter = Arbiter(asha(grace=0.9, min_trials=9, reduction_factor=100), seeds=3)
+    for seed in range(3):
+        for loss in range(1, 7):
+            run_whole(arbiter, "long", str(loss), seed, loss)
+    assert arbiter.stopped == {"3", "4", "5", "6"}
+
+
+def test_between_seeds_a_trial_that_reached_its_goal_comes_first_and_the_sooner_the_better() -> None:
+    arbiter = Arbiter(asha(grace=0.9, min_trials=9, reduction_factor=100), seeds=2)
+    run_whole(arbiter, "long", "never, though its loss is low", 0, loss=0.001)
+    for trial, after in (("late", 800), ("soon", 300), ("later", 900)):
+        reach_goal(arbiter, trial, 0, after, loss=0.1)
+    assert {
+        trial
+        for trial in ("never, though its loss is low", "later")
+        if arbiter.report("long", trial, 1, metrics(EVERY, 0.001), BUDGET)
+    } == {"never, though its loss is low", "later"}
+    reach_goal(arbiter, "soon", 1, 300)
+    reach_goal(arbiter, "late", 1, 800)
+
+
+def test_a_run_that_reached_its_goal_is_not_passed_by_lower_losses_of_longer_runs() -> None:
+    arbiter = Arbiter(asha(grace=0.5), seeds=1)
+    run_whole(arbiter, "long", "slow and thorough", 0, loss=0.001)
+    reach_goal(arbiter, "solved at once", 0, after=200, loss=0.05)
+    assert arbiter.stopped == set()
+
+
+def test_seeds_that_run_side_by_side_are_judged_as_they_end() -> None:
+    arbiter = Arbiter(asha(grace=0.9, min_trials=9, reduction_factor=100), seeds=3)
+    for loss in (1, 2):
+        for seed in range(3):
+            run_whole(arbiter, "long", str(loss), seed, loss)
+    for examples in range(EVERY, BUDGET + 1, EVERY):
+        for seed in (0, 1):
+            assert not arbiter.report("long", "3", seed, metrics(examples, 3.0), BUDGET)
+    arbiter.finished("long", "3", 1)
+    assert arbiter.report("long", "3", 2, metrics(EVERY, 3.0), BUDGET)
+
+
+@given(
+    losses=st.lists(st.lists(st.floats(0.001, 10), min_size=3, max_size=3), min_size=2, max_size=8),
+    order=st.integers(0, 10_000),
+    rule=st.sampled_from(
+        [asha(), asha(min_trials=2), asha(min_seeds=2), Median(kind="median"), Median(kind="median", min_trials=1)]
+    ),
+)
+def test_every_level_keeps_a_trial_with_all_its_seeds(losses: list[list[float]], order: int, rule: Asha) -> None:
+    arbiter = Arbiter(rule, seeds=3)
+    trials = list(range(len(losses)))
+    whole: dict[int, int] = dict.fromkeys(trials, 0)
+    for seed in range(3):
+        random.Random(f"{order} {seed}").shuffle(trials)
+        for trial in trials:
+            if str(trial) not in arbiter.stopped:
+                whole[trial] += run_whole(arbiter, "long", str(trial), seed, losses[trial][seed]) == BUDGET
+    assert 3 in whole.values()

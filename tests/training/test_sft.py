@@ -72,9 +72,19 @@ def test_a_small_model_learns_an_easy_task_and_the_goal_ends_its_run(
     assert final["test/accuracy"] > 0.9
     assert outcome.reached_goal
     assert final["examples"] == 800 * len(reports) < 8000
-    assert reports[-2]["validation/accuracy"] >= 0.95
-    assert final["examples_until_solved"] <= reports[-2]["examples"]
+    assert final["validation/accuracy"] >= 0.95
+    assert final["examples_until_solved"] <= final["examples"]
     assert final["test/accuracy"] == sum(outcome.grades) / len(outcome.grades)
+
+
+def test_one_lucky_answer_does_not_reach_the_goal(
+    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards]
+) -> None:
+    asked_one = {"every_examples": 80, "validation_examples": 1}
+    outcome, reports = run(trial(evaluation=asked_one), prepared, goal=0.95)
+    assert any(report["validation/accuracy"] == 1.0 for report in reports[:-1])
+    assert outcome.reached_goal
+    assert reports[-1]["test/accuracy"] > 0.8
 
 
 def test_every_metric_is_named_in_the_metrics_floor_and_splits_are_graded_at_the_end(

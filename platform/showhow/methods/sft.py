@@ -23,9 +23,6 @@ from showhow.training.tokens import TokenFile
 
 Report = Callable[[dict[str, float]], None]
 
-# The goal must be reached twice in a row, so that one lucky evaluation does not end a run.
-_GOAL_EVALUATIONS = 2
-
 
 @dataclass(frozen=True)
 class Shards:
@@ -53,14 +50,13 @@ def fine_tune(trial: Trial, seed: int, shards: Shards, goal_accuracy: float | No
     model = build_model(trial.model, run.files[TRAIN].special, seed)
     engine = PlainEngine(model, trial.recipe)
     batches = training_batches(run.files[TRAIN], trial.recipe, seed, is_seq2seq(model))
-    in_a_row, solved_at, reached = 0, None, False
+    solved_at, reached = None, False
     for progress in train(engine, trial.recipe, batches, trial.evaluate_every):
         validation = run.evaluate(engine, VALIDATION, trial.validation_examples)
         accuracy = validation.metrics["accuracy"]
         if solved_at is None and accuracy >= trial.evaluation.solved_accuracy:
             solved_at = progress.examples
-        in_a_row = in_a_row + 1 if goal_accuracy is not None and accuracy >= goal_accuracy else 0
-        reached = in_a_row >= _GOAL_EVALUATIONS
+        reached = goal_accuracy is not None and accuracy >= goal_accuracy and run.is_confirmed(engine, goal_accuracy)
         metrics = _metrics(progress, {VALIDATION: validation}, run.eval_seconds, solved_at)
         if reached or progress.examples + trial.recipe.batch_size > trial.recipe.max_examples:
             break
@@ -80,6 +76,13 @@ class _Run:
         self.final_splits = [split for split in trial.splits if split not in (TRAIN, VALIDATION)]
         self._tokenizer = Tokenizer.from_file(str(shards.tokenizer))
         self.eval_seconds = 0.0
+
+    def is_confirmed(self, engine: PlainEngine, goal_accuracy: float) -> bool:
+        """True when the whole validation split says what its first part said, so that no lucky part ends a run."""
+        whole = self._trial.data.eval_examples
+        if whole == self._trial.validation_examples:
+            return True
+        return self.evaluate(engine, VALIDATION, whole).metrics["accuracy"] >= goal_accuracy
 
     def evaluate(self, engine: PlainEngine, split: str, examples: int) -> Evaluation:
         started = time.perf_counter()

@@ -1,18 +1,23 @@
-"""Decides which trials go on. Within a level only, and by trials, not by single runs: the value of a trial at a budget
-is the mean over the seeds that have come that far, and nothing is decided before `min_seeds` of them have.
+"""Decides which trials go on. Within a level only, and by trials, not by single runs. It starts nothing.
 
-The decisions are those of Ray's own schedulers (ASHA, median); this file feeds them one curve per trial. It starts
-nothing.
+Within a seed the decisions are those of Ray's own schedulers (ASHA, median): they are fed one curve per trial, the mean
+over the seeds that have come that far, once `min_seeds` of them have. Ray knows of no seeds, so between them this file
+decides: a trial begins a further seed only while its finished ones are among the best of its level.
 """
 
 import bisect
+import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
-from showhow.metrics import VALIDATION, find, on_split
+from showhow.metrics import VALIDATION, Metric, find, on_split
 from showhow.study.stopping import Asha, Median, NoStopping, StopRule
+
+# So many trials of a level get all their seeds, so that another can speak for it where the best one fails.
+_SPEAKERS = 2
 
 
 @dataclass(frozen=True)
@@ -24,15 +29,28 @@ class _TrialStandIn:
 
 @dataclass
 class _Curve:
-    """The reports of one run: budgets in rising order, and the metric at each."""
+    """The reports of one run: budgets in rising order, and the metric at each. used, last: the share of its budget and
+    the value at which it ended by itself; `used` is below 1 only for a run that reached its goal."""
 
     total: float
     budgets: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    used: float | None = None
+    last: float = math.nan
 
     def at(self, budget: float) -> float:
         """Return the last value reported at or before a budget (the first one, before the first report)."""
         return self.values[max(0, bisect.bisect_right(self.budgets, budget) - 1)]
+
+    def end(self, perfect: float) -> None:
+        """Fill up the budget that a run left when it reached its goal. No value is better than `perfect`, else a run
+        that was slower would pass it by lowering its loss further."""
+        step = self.budgets[0]
+        self.last = self.values[-1]
+        self.used = self.budgets[-1] / self.total if self.budgets[-1] + step <= self.total else 1.0
+        while self.budgets[-1] + step <= self.total:
+            self.budgets.append(self.budgets[-1] + step)
+            self.values.append(perfect)
 
 
 class Arbiter:
@@ -43,7 +61,7 @@ class Arbiter:
         self._rule = rule
         self._seeds = seeds
         self._levels: dict[str, AsyncHyperBandScheduler | MedianStoppingRule] = {}
-        self._curves: dict[str, dict[int, _Curve]] = {}
+        self._curves: defaultdict[str, dict[str, dict[int, _Curve]]] = defaultdict(dict)  # level, trial, seed
         self._fed: dict[str, float] = {}
         self.stopped: set[str] = set()
 
@@ -53,64 +71,94 @@ class Arbiter:
             return trial in self.stopped
         budget = metrics[self._rule.budget]
         total = budget / metrics["examples"] * max_examples
-        curve = self._curves.setdefault(trial, {}).setdefault(seed, _Curve(total))
+        curve = self._curves[level].setdefault(trial, {}).setdefault(seed, _Curve(total))
         if curve.budgets and budget <= curve.budgets[-1]:
             return False  # a run tried again repeats what it reported before
         curve.budgets.append(budget)
-        curve.values.append(metrics[self._metric])
-        return self._decide(level, trial, total)
+        curve.values.append(metrics[self._logged_as])
+        self._decide(self._rule, level, trial, total)
+        return trial in self.stopped
 
     def finished(self, level: str, trial: str, seed: int) -> None:
-        """A run ended by itself: its last value counts for the rest of the budget, so that a run that reached its goal
-        early is not missing where later ones are compared."""
-        curve = self._curves.get(trial, {}).get(seed)
+        """A run ended by itself, at its goal or with its budget used up."""
+        curve = self._curves[level].get(trial, {}).get(seed)
         if isinstance(self._rule, NoStopping) or curve is None or trial in self.stopped:
             return
-        step, last = curve.budgets[0], curve.values[-1]
-        while curve.budgets[-1] + step <= curve.total:
-            curve.budgets.append(curve.budgets[-1] + step)
-            curve.values.append(last)
-        self._decide(level, trial, curve.total)
+        curve.end(0.0 if self._metric.better == "lower" else 1.0)
+        if self._falls_behind(self._rule, level, trial, curve.total):
+            self.stopped.add(trial)
 
     @property
-    def _metric(self) -> str:
-        if isinstance(self._rule, NoStopping) or self._rule.metric == "train_loss":
-            return "train_loss"
-        return on_split(VALIDATION, self._rule.metric)
+    def _metric(self) -> Metric:
+        return find("train_loss" if isinstance(self._rule, NoStopping) else self._rule.metric)
 
-    def _decide(self, level: str, trial: str, total: float) -> bool:
-        if isinstance(self._rule, NoStopping):
-            return False
-        needed = min(self._rule.min_seeds, self._seeds)
-        curves = list(self._curves[trial].values())
+    @property
+    def _logged_as(self) -> str:
+        name = self._metric.name
+        return name if name == "train_loss" else on_split(VALIDATION, name)
+
+    def _decide(self, rule: Asha | Median, level: str, trial: str, total: float) -> None:
+        if self._falls_behind(rule, level, trial, total) or not self._merits_its_next_seed(rule, level, trial):
+            self.stopped.add(trial)
+
+    def _falls_behind(self, rule: Asha | Median, level: str, trial: str, total: float) -> bool:
+        """Feed Ray's rule what has come due of a trial's mean curve; return whether the trial is to go."""
+        needed = min(rule.min_seeds, self._seeds)
+        curves = list(self._curves[level][trial].values())
         reached = sorted((curve.budgets[-1] for curve in curves), reverse=True)
         if len(reached) < needed:
             return False
         come_so_far = reached[needed - 1]
-        ray_rule = self._rule_of(level, trial, total)
-        due = sorted({b for curve in curves for b in curve.budgets if self._fed.get(trial, 0.0) < b <= come_so_far})
+        ray_rule = self._rule_of(rule, level, trial, total)
+        # At the very end there is nothing left to save; who goes on from there is decided between seeds.
+        due = sorted(
+            {b for curve in curves for b in curve.budgets if self._fed[trial] < b <= come_so_far and b < total}
+        )
         for budget in due:
             self._fed[trial] = budget
             value = fmean(curve.at(budget) for curve in curves if curve.budgets[-1] >= budget)
-            result = {"budget": budget, "value": value}
-            if ray_rule.on_trial_result(None, _TrialStandIn(trial), result) == TrialScheduler.STOP:
-                self.stopped.add(trial)
-                break  # Ray's rules want to hear no more of a trial that they stopped
-        return trial in self.stopped
+            decision = ray_rule.on_trial_result(None, _TrialStandIn(trial), {"budget": budget, "value": value})
+            others = sum(self._fed.get(other, 0.0) >= budget for other in self._curves[level] if other != trial)
+            if decision == TrialScheduler.STOP and others >= rule.min_trials:
+                return True  # Ray's rules want to hear no more of a trial that they stopped
+        return False
 
-    def _rule_of(self, level: str, trial: str, total: float) -> AsyncHyperBandScheduler | MedianStoppingRule:
+    def _merits_its_next_seed(self, rule: Asha | Median, level: str, trial: str) -> bool:
+        """Whether a trial with finished seeds and further ones to go is among the best of those with as many."""
+        count = len(_ended(self._curves[level][trial]))
+        if not min(rule.min_seeds, self._seeds) <= count < self._seeds:
+            return True
+        rivals = [_ended(curves) for curves in self._curves[level].values()]
+        standings = sorted(self._standing(ended[:count]) for ended in rivals if len(ended) >= count)
+        one_of = rule.reduction_factor if isinstance(rule, Asha) else 2.0
+        kept = min(max(_SPEAKERS, math.ceil(len(standings) / one_of)), len(standings))
+        return self._standing(_ended(self._curves[level][trial])) <= standings[kept - 1]
+
+    def _standing(self, ended: list[_Curve]) -> tuple[float, float]:
+        """Return the sort key of a trial, the best first: by how soon its runs reached their goal, then by how they
+        ended."""
+        sign = 1.0 if self._metric.better == "lower" else -1.0
+        return fmean(curve.used or 1.0 for curve in ended), fmean(sign * curve.last for curve in ended)
+
+    def _rule_of(
+        self, rule: Asha | Median, level: str, trial: str, total: float
+    ) -> AsyncHyperBandScheduler | MedianStoppingRule:
         """Return the level's rule, made at its first report, when the size of the budget is known."""
         if level not in self._levels:
-            self._levels[level] = _ray_rule(self._rule, self._metric, total)
-        rule = self._levels[level]
+            self._levels[level] = _ray_rule(rule, self._metric, total)
+        ray_rule = self._levels[level]
         if trial not in self._fed:
-            rule.on_trial_add(None, _TrialStandIn(trial))
+            ray_rule.on_trial_add(None, _TrialStandIn(trial))
             self._fed[trial] = 0.0
-        return rule
+        return ray_rule
 
 
-def _ray_rule(rule: StopRule, metric: str, total: float) -> AsyncHyperBandScheduler | MedianStoppingRule:
-    shared = {"time_attr": "budget", "metric": "value", "mode": "min" if find(metric).better == "lower" else "max"}
+def _ended(curves: dict[int, _Curve]) -> list[_Curve]:
+    return [curve for curve in curves.values() if curve.used is not None]
+
+
+def _ray_rule(rule: Asha | Median, metric: Metric, total: float) -> AsyncHyperBandScheduler | MedianStoppingRule:
+    shared = {"time_attr": "budget", "metric": "value", "mode": "min" if metric.better == "lower" else "max"}
     match rule:
         case Asha():
             return AsyncHyperBandScheduler(
@@ -127,5 +175,3 @@ def _ray_rule(rule: StopRule, metric: str, total: float) -> AsyncHyperBandSchedu
                 min_samples_required=rule.min_trials,
                 min_time_slice=float("inf"),  # never pause a trial to wait for others
             )
-        case NoStopping():
-            raise ValueError("without a stop rule there is nothing to decide")
