@@ -165,9 +165,14 @@ def test_further_splits_get_an_interval_over_seeds() -> None:
     assert answer(runs[:1]).row("long").splits["longer"].low is None
 
 
-def test_early_stopping_saves_what_stopped_runs_did_not_use() -> None:
+def test_stopped_runs_seeds_never_begun_and_goals_save_examples_and_failures_do_not() -> None:
     stopped = replace(graded("long", 0, 0, trial="b"), grades=None, status="stopped", examples=250)
-    assert answer([stopped, graded("long", 0, 100, until=400)]).examples_saved == pytest.approx(750 / 2000)
+    at_its_goal = graded("long", 0, 100, until=400)
+    assert answer([stopped, at_its_goal]).examples_saved == pytest.approx((750 + 600) / 2000)
+    further = replace(at_its_goal, seed=1)
+    assert answer([stopped, at_its_goal, further]).examples_saved == pytest.approx((750 + 1000 + 600 + 600) / 4000)
+    failed = replace(stopped, trial="c", status="failed", examples=100)
+    assert answer([failed, at_its_goal]).examples_saved == pytest.approx(600 / 2000)
 
 
 def test_runs_graded_on_different_questions_are_refused() -> None:

@@ -268,8 +268,17 @@ def _seeds_needed(first: LevelRow, second: LevelRow, pairs: int) -> int | None:
 
 
 def _examples_saved(outcomes: Sequence[RunOutcome]) -> float:
-    """Return the share of all runs' budgets that the stopped ones left unused."""
-    budget = sum(outcome.budget_examples for outcome in outcomes)
-    stopped = [outcome for outcome in outcomes if outcome.status == "stopped" and outcome.grades is None]
-    saved = sum(max(0, outcome.budget_examples - outcome.examples) for outcome in stopped)
+    """Return the share of the trials' whole budgets, all seeds, that was spared: by stopped runs, by seeds that stopped
+    trials never began, and by runs that reached their goal. What failed or was interrupted saved nothing."""
+    seeds = len({outcome.seed for outcome in outcomes})
+    trials: dict[tuple[str, str], list[RunOutcome]] = {}
+    for outcome in outcomes:
+        trials.setdefault((outcome.level, outcome.trial), []).append(outcome)
+    budget = saved = 0
+    for runs in trials.values():
+        budget += seeds * runs[0].budget_examples
+        ended = [run for run in runs if run.status == "stopped" or run.grades is not None]
+        saved += sum(max(0, run.budget_examples - run.examples) for run in ended)
+        if any(run.status == "stopped" for run in runs):
+            saved += (seeds - len(runs)) * runs[0].budget_examples
     return saved / budget if budget else 0.0

@@ -97,7 +97,7 @@ def _what_happened(result: StudyResult) -> str:
     rows = result.compared
     if all(row.at_chance for row in rows):
         with_what = _list(rows, "or")
-        return f"Nothing learned the task: with {with_what} the model stays at chance ({share(result.guessing)})."
+        return f"Nothing learned the task: with {with_what} the model stays at chance."
     alone = max(len(row.seeds) for row in rows) == 1
     learns = "learned the task in its only run" if alone else "learns the task with every seed"
     groups: tuple[tuple[Callable[[LevelRow], bool], str], ...] = (

@@ -109,7 +109,8 @@ class StudyResult(_Frozen):
     answer.
 
     margin: accuracies that differ by less are the same for practical purposes. examples_saved: share of the whole
-    budget that stopped runs did not use. conclusion: plain sentences. recommend: None where nothing is supported.
+    budget, all seeds of all trials, that goals and early stopping spared. conclusion: plain sentences. recommend: None
+    where nothing is supported.
     """
 
     chance: float
