@@ -11,7 +11,17 @@ from rich.table import Table
 
 from benchmarks.measure import Figure
 
-NAMES = ("start_up", "generate_data", "load", "reply", "stopping")
+NAMES = (
+    "start_up",
+    "generate_data",
+    "load",
+    "train",
+    "reply",
+    "track",
+    "trial_overhead",
+    "stopping",
+    "sweep",
+)
 
 
 def main() -> None:

@@ -40,6 +40,17 @@ def test_a_run_that_reached_its_goal_is_finished_though_the_rule_would_stop_it(s
     assert ends(journal) == ["finished"]
 
 
+def test_a_run_is_asked_for_nothing_after_its_outcome_or_its_failure(setting) -> None:
+    recorder, _, run, journal = setting
+    recorder.start(run)
+    assert not recorder.hear(run, {"metrics": FINAL})
+    assert recorder.hear(run, OUTCOME)
+    other = Run(run.trial, 1)
+    recorder.start(other)
+    assert recorder.hear(other, {"failure": "the loss is not a number"})
+    assert ends(journal) == ["finished", "failed"]
+
+
 def test_a_run_of_a_stopped_trial_is_stopped_at_its_next_report(setting) -> None:
     recorder, arbiter, run, journal = setting
     arbiter.stopped.add(run.trial.name)

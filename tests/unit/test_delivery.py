@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from showhow.tracking.address import redact
 from showhow.tracking.content import METRICS_PER_BATCH, dataset_fields, flatten, in_batches, pack
 from showhow.tracking.delivery import Delivery, RefusedError, UnreachableError
-from showhow.tracking.tracker import Event, Reported, RunEnded, StudyEnded
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyEnded
 
 
 class Receiver:
@@ -52,10 +52,10 @@ def test_a_receiver_that_fails_at_first_gets_everything_once() -> None:
     assert receiver.got == list(range(7))
 
 
-def test_what_is_refused_is_counted_and_the_rest_arrives() -> None:
+def test_what_is_refused_is_counted_and_costs_nothing_else_of_its_parcel() -> None:
     receiver = Receiver(refuses=frozenset({2}))
-    assert deliver(receiver, range(6), 5.0) == 2
-    assert receiver.got == [0, 1, 4, 5]
+    assert deliver(receiver, range(6), 5.0) == 1
+    assert receiver.got == [0, 1, 3, 4, 5]
 
 
 def test_closing_gives_up_in_time_and_says_how_much_is_left() -> None:
@@ -73,13 +73,21 @@ def test_putting_does_not_wait_for_a_slow_receiver() -> None:
     assert delivery.close(0.3) > 900
 
 
+def start(run: str) -> RunStarted:
+    return RunStarted(run, "trial-0", 0, "long", {}, {}, 1, 0.0)
+
+
+def end(run: str) -> RunEnded:
+    return RunEnded(run, "finished", None, None, {}, 0.0)
+
+
 runs = st.sampled_from(["a", "b", "c"])
 reports = st.builds(Reported, runs, st.integers(0, 9), st.just(dict.fromkeys(map(str, range(300)), 0.0)), st.just(0.0))
-ends = st.builds(RunEnded, runs, st.just("finished"), st.none(), st.none(), st.just({}), st.just(0.0))
+starts, ends = st.builds(start, runs), st.builds(end, runs)
 study_ends = st.builds(StudyEnded, st.just("finished"), st.just(""), st.just([]), st.just({}), st.just(0.0))
 
 
-@given(st.lists(st.one_of(reports, reports, ends, study_ends), max_size=30))
+@given(st.lists(st.one_of(reports, reports, starts, ends, study_ends), max_size=30))
 def test_packing_keeps_every_event_and_the_order_within_a_run(recorded: list[Event]) -> None:
     parcels = pack(recorded)
     packed = [event for parcel in parcels for event in parcel]
@@ -88,9 +96,17 @@ def test_packing_keeps_every_event_and_the_order_within_a_run(recorded: list[Eve
         of_run = [event for event in packed if isinstance(event, StudyEnded) or event.run == run]  # type: ignore[union-attr]
         assert of_run == [event for event in recorded if isinstance(event, StudyEnded) or event.run == run]  # type: ignore[union-attr]
     for parcel in parcels:
+        assert not any(isinstance(event, RunStarted) for event in parcel[1:])
+        assert not any(isinstance(event, RunEnded) for event in parcel[:-1])
         if len(parcel) > 1:
-            assert len({(type(event), event.run) for event in parcel if isinstance(event, Reported)}) == 1
+            assert len({event.run for event in parcel}) == 1  # type: ignore[union-attr]
             assert sum(len(event.metrics) for event in parcel if isinstance(event, Reported)) <= METRICS_PER_BATCH
+
+
+def test_a_run_that_starts_reports_and_ends_is_one_parcel() -> None:
+    told: list[Event] = [start("a"), Reported("a", 64, {"train_loss": 1.0}, 0.0), end("a"), start("a"), end("a")]
+    other: list[Event] = [start("b"), end("b")]
+    assert pack([told[0], other[0], *told[1:], other[1]]) == [told[:3], other, told[3:]]
 
 
 def test_long_params_are_cut_alike_every_time_and_batches_fit_a_request() -> None:

@@ -10,7 +10,7 @@ from showhow.tracking.address import redact
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted
 
 # Limits of MLflow 3.17, mlflow/utils/validation.py.
-METRICS_PER_BATCH, PARAMS_PER_BATCH, BYTES_PER_BATCH = 1000, 100, 800_000
+METRICS_PER_BATCH, PARAMS_PER_BATCH, BYTES_PER_BATCH = 1000, 100, 500_000  # a request also holds metrics and tags
 LONGEST_PARAM, LONGEST_TAG, LONGEST_KEY = 6000, 8000, 250
 LONGEST_DATASET_NAME, LONGEST_DIGEST = 500, 36
 
@@ -115,26 +115,27 @@ def table_json(rows: list[dict[str, Json]]) -> str:
 
 
 def pack(events: list[Event]) -> list[list[Event]]:
-    """Return parcels to send in turn: each one event, or reports of one run that fit one request.
+    """Return parcels to send in turn: each one event of the study, or events of one run that fit one request.
 
-    Reports of different runs may change places; a run's own events never do.
+    A start is the first of its parcel, an end the last. Events of different runs may change places; a run's own never
+    do, nor any with those of the study.
     """
     parcels: list[list[Event]] = []
     open_parcels: dict[str, tuple[list[Event], int]] = {}
     for event in events:
-        if not isinstance(event, Reported):
-            if isinstance(event, StudyStarted | StudyEnded):
-                open_parcels.clear()
-            else:
-                open_parcels.pop(event.run, None)
+        if isinstance(event, StudyStarted | StudyEnded):
+            open_parcels.clear()
             parcels.append([event])
             continue
-        parcel, size = open_parcels.get(event.run, ([], METRICS_PER_BATCH))
-        if size + len(event.metrics) > METRICS_PER_BATCH:
+        added = len(event.metrics) if isinstance(event, Reported) else 0
+        parcel, size = open_parcels.get(event.run, ([], 0))
+        if not parcel or isinstance(event, RunStarted) or size + added > METRICS_PER_BATCH:
             parcel, size = [], 0
             parcels.append(parcel)
         parcel.append(event)
-        open_parcels[event.run] = (parcel, size + len(event.metrics))
+        open_parcels[event.run] = (parcel, size + added)
+        if isinstance(event, RunEnded):
+            del open_parcels[event.run]
     return parcels
 
 

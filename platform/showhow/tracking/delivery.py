@@ -24,15 +24,15 @@ class UnreachableError(Exception):
 
 
 class RefusedError(Exception):
-    """The receiver will not take this thing whatever happens: go on with the next."""
+    """The receiver will not take this whatever happens: go on with the next."""
 
 
 class Delivery(Generic[T]):
     """Calls `send(parcel)` in one background thread; `pack` turns what has gathered into parcels (lists of items).
 
     `linger_seconds` is how long items gather before they are packed. `send` raises `UnreachableError` or
-    `RefusedError`; anything else it raises is a fault in this program: it ends the thread with its traceback, and
-    `close` counts the rest.
+    `RefusedError`; a refused parcel of several is sent again item by item, so that one item costs no other. Anything
+    else it raises is a fault in this program: it ends the thread with its traceback, and `close` counts the rest.
     """
 
     def __init__(
@@ -89,9 +89,13 @@ class Delivery(Generic[T]):
                 wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)
                 continue
             except RefusedError as error:
+                if len(refused := self._parcels[0]) > 1:
+                    self._parcels.popleft()
+                    self._parcels.extendleft([item] for item in reversed(refused))
+                    continue
                 level = logging.DEBUG if self._refused else logging.WARNING  # one refusal tends to bring many
                 log.log(level, "tracking: left out, the server refuses it: %s", error)
-                self._refused += len(self._parcels[0])
+                self._refused += 1
             self._parcels.popleft()
             return True
 

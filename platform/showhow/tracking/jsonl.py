@@ -207,9 +207,13 @@ def _fits(value: object, expected: object) -> bool:
     if origin is types.UnionType:
         return any(_fits(value, one) for one in inside)
     if origin is dict:
-        return isinstance(value, dict) and (inside[1] is not float or all(_fits(one, float) for one in value.values()))
+        return isinstance(value, dict) and (inside[1] is not float or all(map(_is_number, value.values())))
     if origin is list:
         return isinstance(value, list) and all(_fits(one, inside[0]) for one in value)
     if expected is float:
-        return type(value) in (int, float)
+        return _is_number(value)
     return type(value) is expected
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)

@@ -27,7 +27,7 @@ log = logging.getLogger("showhow")
 
 EXPERIMENT = "showhow"
 _IDENTITY = "mlflow.json"
-_GATHER_SECONDS = 0.5  # how long events gather before they are sent together
+_GATHER_SECONDS = 5.0  # events gather, since a request costs more than a point; MLflow's page looks every 30 s
 _PROBE_SECONDS = 4
 _CLIENT_SETTINGS = {  # defaults for mlflow's client; what is already set stays
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the delivery tries again itself; MLflow's default blocks for minutes

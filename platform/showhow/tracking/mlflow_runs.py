@@ -2,46 +2,36 @@
 
 Every write bears being repeated: runs are found again by their tags before any is created, params are compared first,
 metric points carry the event's time (the server drops a point it has), files and tables are written whole.
-It uses MlflowClient alone: no active run, no global tracking address.
+It uses MlflowClient, and the store of artifacts below it, which costs no request a file: no active run, no global
+tracking address.
 """
 
 import getpass
 import json
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import tempfile
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 from sqlalchemy.exc import SQLAlchemyError
 
 from showhow.fingerprint import Json, fingerprint
 from showhow.tracking import content
 from showhow.tracking.address import artifact_location, redact
 from showhow.tracking.delivery import RefusedError, UnreachableError
-from showhow.tracking.tracker import Event, RepliesSampled, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted
+from showhow.tracking.mlflow_news import News, OfRun, Run, end_of, metrics_of
+from showhow.tracking.tracker import Event, RunStarted, StudyEnded, StudyStarted
 from showhow.tracking.views import load_views
 
 log = logging.getLogger("showhow")
 
 _PARENT = ""  # the key of the study's own run among its runs
 _PASSING = (401, 403, 408, 409, 429)  # a renewed token, a busy server: worth another try, like every 5xx
-
-
-@dataclass
-class _Run:
-    run_id: str
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    datasets: set[tuple[str, str]] = field(default_factory=set)
-    told_until_milliseconds: int = 0  # what happened up to here had arrived when the run was found again
-
-    def knows(self, event: RunStarted | Reported | RepliesSampled | RunEnded) -> bool:
-        """Return whether the event arrived in an earlier session: a run's end is written after all before it."""
-        return int(event.seconds_since_epoch * 1000) <= self.told_until_milliseconds
 
 
 class StudyRuns:
@@ -56,10 +46,10 @@ class StudyRuns:
         self._connected: MlflowClient | None = None
         self._experiment_id = ""
         self._study: StudyStarted | None = None
-        self._runs: dict[str, _Run] | None = None
+        self._runs: dict[str, Run] | None = None
 
     def write(self, events: list[Event]) -> None:
-        """Write one event, or several reports of one run. Raises UnreachableError or RefusedError (see delivery.py)."""
+        """Write a parcel (see content.pack). Raises UnreachableError or RefusedError (see delivery.py)."""
         try:
             self._write(events)
         except MlflowException as error:
@@ -72,17 +62,18 @@ class StudyRuns:
             raise UnreachableError(redact(str(error))) from error
 
     def _write(self, events: list[Event]) -> None:
-        match events[0]:
-            case StudyStarted() as event:
-                self._start_study(event)
-            case StudyEnded() as event:
-                self._end_study(event)
-            case RunStarted() as event:
-                self._start_run(event)
-            case event:
-                run = self._run(event.run)
-                if not run.knows(event):
-                    self._continue_run(run, events)
+        first = events[0]
+        if isinstance(first, StudyStarted):
+            self._start_study(first)
+        elif isinstance(first, StudyEnded):
+            self._end_study(first)
+        else:
+            news = News()
+            run = self._start_run(first, news) if isinstance(first, RunStarted) else self._run(first.run)
+            for event in events:
+                if isinstance(event, OfRun) and not run.knows(event):
+                    news.add(run, event)
+            self._tell(run, news)
 
     def publish_views(self, study_id: str) -> str | None:
         """Write the study's views and return the experiment's id; None when the store has no run of the study."""
@@ -105,49 +96,35 @@ class StudyRuns:
         study_id = self._study_id or fingerprint(definition)
         self._experiment_id = self._find_experiment()
         self._runs = self._find_runs(study_id)
-        run = self._begin(_PARENT, event.study, event.seconds_since_epoch, content.study_tags(event, study_id))
-        self._log_params(run, content.flatten({"study": event.definition, "system": event.facts}))
+        news = News()
+        run = self._begin(_PARENT, event.study, event.seconds_since_epoch, content.study_tags(event, study_id), news)
+        news.params = content.flatten({"study": event.definition, "system": event.facts})
         for name, value in (("study.json", event.definition), ("system.json", event.facts)):
-            self._client.log_text(run.run_id, redact(json.dumps(value, indent=2, ensure_ascii=False)), name)
+            news.files[name] = json.dumps(value, indent=2, ensure_ascii=False)
+        self._tell(run, news)
         self._set_views(study_id)
 
-    def _start_run(self, event: RunStarted) -> None:
+    def _start_run(self, event: RunStarted, news: News) -> Run:
         parent = self._run(_PARENT)
         known = self._runs.get(event.run) if self._runs else None
         if known and known.knows(event) and event.attempt <= int(known.tags.get("showhow.attempt", "0")):
-            return
+            return known
         tags = content.run_tags(event, self._started().study, parent.tags[content.STUDY_ID])
         tags["mlflow.parentRunId"] = parent.run_id
-        run = self._begin(event.run, content.run_name(event), event.seconds_since_epoch, tags)
-        self._log_params(run, content.flatten(event.params))
-        self._log_datasets(run, event.datasets)
-
-    def _continue_run(self, run: _Run, events: list[Event]) -> None:
-        match events[0]:
-            case RepliesSampled() as event:
-                self._log_table(run, f"replies/{event.split}.json", event.rows)
-            case RunEnded() as event:
-                self._end_run(run, event)
-            case _:
-                reports = [event for event in events if isinstance(event, Reported)]
-                self._log_metrics(run, [metric for report in reports for metric in _metrics(report, report.examples)])
-
-    def _end_run(self, run: _Run, event: RunEnded) -> None:
-        self._log_tags(run, content.end_tags(event))
-        if event.outcome:
-            self._client.log_text(run.run_id, redact(json.dumps(event.outcome, ensure_ascii=False)), "outcome.json")
-        self._terminate(run, content.MLFLOW_STATUS[event.status], event.seconds_since_epoch)
+        run = self._begin(event.run, content.run_name(event), event.seconds_since_epoch, tags, news)
+        news.add_settings(run, event)
+        return run
 
     def _end_study(self, event: StudyEnded) -> None:
         run = self._run(_PARENT)
-        self._log_metrics(run, _metrics(event, 0))
-        self._log_tags(run, content.study_end_tags(event, self._started().question))
         for file in event.files:
             if Path(file).is_file():
                 self._client.log_artifact(run.run_id, file)
             else:
                 log.warning("tracking: %s is not there, so it is not shown in MLflow", file)
-        self._terminate(run, content.MLFLOW_STATUS[event.status], event.seconds_since_epoch)
+        news = News(metrics=metrics_of(event, 0), end=end_of(event))
+        news.tags |= content.study_end_tags(event, self._started().question)
+        self._tell(run, news)
 
     @property
     def _client(self) -> MlflowClient:
@@ -160,7 +137,7 @@ class StudyRuns:
             raise RefusedError("it came before the study's start")
         return self._study
 
-    def _run(self, key: str) -> _Run:
+    def _run(self, key: str) -> Run:
         if self._runs is None:
             self._start_study(self._started())
         if self._runs is None or key not in self._runs:
@@ -180,9 +157,9 @@ class StudyRuns:
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    def _find_runs(self, study_id: str) -> dict[str, _Run]:
+    def _find_runs(self, study_id: str) -> dict[str, Run]:
         """Return the study's runs by key. The oldest wins where, against all care, there are two."""
-        runs: dict[str, _Run] = {}
+        runs: dict[str, Run] = {}
         token = None
         while True:
             page = self._client.search_runs(
@@ -195,79 +172,70 @@ class StudyRuns:
             for found in page:
                 datasets = {(one.dataset.name, one.dataset.digest) for one in found.inputs.dataset_inputs}
                 told_until = found.info.end_time or 0
-                run = _Run(found.info.run_id, dict(found.data.params), dict(found.data.tags), datasets, told_until)
+                params, tags = dict(found.data.params), dict(found.data.tags)
+                run = Run(found.info.run_id, found.info.artifact_uri, params, tags, datasets, told_until)
                 runs[run.tags.get(content.RUN, _PARENT)] = run
             token = page.token
             if not token:
                 return runs
 
-    def _begin(self, key: str, name: str, seconds_since_epoch: float, tags: dict[str, str]) -> _Run:
-        """Continue the run `key`, or create it."""
+    def _begin(self, key: str, name: str, seconds_since_epoch: float, tags: dict[str, str], news: News) -> Run:
+        """Continue the run `key`, its tags among the news, or create it with them."""
         if self._runs is None:
             raise RefusedError(f'run "{key}" was not started')
         if (run := self._runs.get(key)) is not None:
-            self._log_tags(run, tags)
+            news.tags |= tags
             self._client.update_run(run.run_id, status="RUNNING")
             run.told_until_milliseconds = 0
             return run
         tags = {**tags, "mlflow.user": _user(), "mlflow.source.name": "showhow", "mlflow.source.type": "LOCAL"}
-        created = self._client.create_run(self._experiment_id, int(seconds_since_epoch * 1000), tags, name)
-        run = self._runs[key] = _Run(created.info.run_id, tags=tags)
+        info = self._client.create_run(self._experiment_id, int(seconds_since_epoch * 1000), tags, name).info
+        run = self._runs[key] = Run(info.run_id, info.artifact_uri, tags=tags)
         return run
 
-    def _log_metrics(self, run: _Run, metrics: list[Metric]) -> None:
-        for start in range(0, len(metrics), content.METRICS_PER_BATCH):
-            batch = metrics[start : start + content.METRICS_PER_BATCH]
-            self._client.log_batch(run.run_id, metrics=batch, synchronous=True)
+    def _tell(self, run: Run, news: News) -> None:
+        """Write the news of a run, its end last: a run that has ended in MLflow has everything."""
+        self._write_files(run, news.files)
+        if news.datasets:
+            self._client.log_inputs(run.run_id, news.datasets)
+        tags = {key: value for key, value in news.tags.items() if value is not None and run.tags.get(key) != value}
+        *before, params = list(content.in_batches(self._new_params(run, news.params))) or [{}]
+        for batch in before:
+            self._client.log_batch(run.run_id, params=[Param(*param) for param in batch.items()])
+        self._client.log_batch(  # sends nothing where there is nothing
+            run.run_id,
+            metrics=news.metrics,
+            params=[Param(*param) for param in params.items()],
+            tags=[RunTag(*tag) for tag in tags.items()],
+        )
+        run.tags.update(tags)
+        for key in [key for key, value in news.tags.items() if value is None and key in run.tags]:
+            self._client.delete_tag(run.run_id, key)
+            del run.tags[key]
+        if news.end is not None:
+            self._client.set_terminated(run.run_id, *news.end)
 
-    def _log_params(self, run: _Run, params: dict[str, str]) -> None:
-        """Add the params that are new; MLflow forbids changing one, so a different value is warned of and left."""
+    def _new_params(self, run: Run, params: dict[str, str]) -> dict[str, str]:
+        """Return the params that are new; MLflow forbids changing one, so a different value is warned of and left."""
         different = [key for key, value in params.items() if run.params.get(key, value) != value]
         different = [key for key in different if not key.startswith("system.")]  # another machine: see system.json
         if different:
             log.warning("tracking: MLflow keeps the first value of a param, so these are not updated: %s", different)
-        for batch in content.in_batches({key: value for key, value in params.items() if key not in run.params}):
-            entities = [Param(key, value) for key, value in batch.items()]
-            self._client.log_batch(run.run_id, params=entities, synchronous=True)
-            run.params.update(batch)
+        new = {key: value for key, value in params.items() if key not in run.params}
+        run.params.update(new)
+        return new
 
-    def _log_tags(self, run: _Run, tags: Mapping[str, str | None]) -> None:
-        """Set the tags that differ; None removes one."""
-        changed = {key: value for key, value in tags.items() if value is not None and run.tags.get(key) != value}
-        if changed:
-            entities = [RunTag(key, value) for key, value in changed.items()]
-            self._client.log_batch(run.run_id, tags=entities, synchronous=True)
-            run.tags.update(changed)
-        for key in [key for key, value in tags.items() if value is None and key in run.tags]:
-            self._client.delete_tag(run.run_id, key)
-            del run.tags[key]
-
-    def _log_datasets(self, run: _Run, manifests: dict[str, dict[str, Json]]) -> None:
-        inputs = []
-        for role, manifest in manifests.items():
-            told = content.dataset_fields(role, manifest)
-            key = (told["name"], told["digest"])
-            if key not in run.datasets:
-                run.datasets.add(key)
-                dataset = Dataset(*key, source_type="local", source=told["source"], profile=told["profile"])
-                inputs.append(DatasetInput(dataset, tags=[InputTag("mlflow.data.context", role)]))
-        if inputs:
-            self._client.log_inputs(run.run_id, inputs)
-
-    def _log_table(self, run: _Run, path: str, rows: list[dict[str, Json]]) -> None:
-        """Write the table whole: MLflow's own `log_table` appends, so that sending twice would double the rows."""
-        self._client.log_text(run.run_id, redact(content.table_json(rows)), path)
-        tables = json.loads(run.tags.get("mlflow.loggedArtifacts", "[]"))
-        if (table := {"path": path, "type": "table"}) not in tables:
-            self._log_tags(run, {"mlflow.loggedArtifacts": json.dumps([*tables, table])})
-
-    def _terminate(self, run: _Run, status: str, seconds_since_epoch: float) -> None:
-        self._client.set_terminated(run.run_id, status, int(seconds_since_epoch * 1000))
-
-
-def _metrics(event: Reported | StudyEnded, step: int) -> list[Metric]:
-    milliseconds = int(event.seconds_since_epoch * 1000)
-    return [Metric(name, value, milliseconds, step) for name, value in event.metrics.items()]
+    def _write_files(self, run: Run, files: dict[str, str]) -> None:
+        """Write a run's files whole. MlflowClient would read the whole run again to learn where they lie."""
+        if not files:
+            return
+        uri = add_databricks_profile_info_to_artifact_uri(run.artifact_uri, self._uri)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                path = Path(folder, name)
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(redact(text), encoding="utf-8")
+            get_artifact_repository(uri, tracking_uri=self._uri).log_artifacts(folder)
 
 
 def _user() -> str:

@@ -53,16 +53,17 @@ class Recorder:
         )
 
     def hear(self, run: Run, message: dict[str, Any]) -> bool:
-        """Take one message of a run. Returns True when the run is to be stopped."""
+        """Take one message of a run. Returns True when the run is to be stopped, or has said its last: then Ray Tune
+        need not ask it once more."""
         if run.key in self.ended:
             return True
+        if METRICS in message:
+            return self._metrics(run, message[METRICS])
         if FAILURE in message:
             self.end(run, "failed", reason=message[FAILURE])
         elif OUTCOME in message:
             self._outcome(run, message[OUTCOME])
-        elif METRICS in message:
-            return self._metrics(run, message[METRICS])
-        return False
+        return run.key in self.ended
 
     def _metrics(self, run: Run, metrics: dict[str, float]) -> bool:
         self._accuracy[run.key] = metrics[_ACCURACY]
