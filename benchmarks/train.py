@@ -7,8 +7,8 @@ counted, and it has a process of its own, because our engine changes how its pro
 same is checked first: from the same weights, over the same batches in float32, the losses of eight steps agree within
 0.001 nats.
 
-The limit is arithmetic: 6 x parameters of matrices x tokens, by the speed of a bfloat16 matrix product of 1024 x 1024 x
-1024 measured in the same run. It leaves out attention, and for us the rows of the last layer that no label needs.
+The limit is arithmetic: the floating-point operations of our step's matrix products (counted by torch's
+FlopCounterMode), by the speed of a matrix product of 1024 x 1024 x 1024 in bfloat16 measured in the same run.
 """
 
 import tempfile
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.measure import REPEATS, Figure, seconds, spread
@@ -88,8 +89,7 @@ def _figure(case: Case, folder: Path) -> Figure:
             for _ in range(1 + REPEATS)
         ]
     mine, theirs = ([pair[side] for pair in pairs[1:]] for side in (0, 1))
-    matrices = sum(p.numel() for p in ours.engine.model.parameters() if p.ndim >= 2)
-    limit = _matmul_speed() / (6 * matrices)
+    limit = _matmul_speed() / ours.operations_per_token()
     return Figure(f"training {case.name}", "tokens/s", median(mine), spread(mine), peer=median(theirs), limit=limit)
 
 
@@ -105,6 +105,14 @@ class _Ours:
         batches = training_batches(self._file, self._recipe, 0, seq2seq)
         (end,) = train(self.engine, self._recipe, batches, self._recipe.max_examples)
         return end.tokens / end.train_seconds
+
+    def operations_per_token(self) -> float:
+        """Floating-point operations of a step's matrix products, attention's included, by its tokens."""
+        batches = list(_first(training_batches(self._file, self._recipe, 0, is_seq2seq(self.engine.model))))
+        with FlopCounterMode(display=False) as counter:
+            for batch in batches:
+                self.engine.step(batch.micro_batches, 0.0)
+        return counter.get_total_flops() / sum(batch.tokens for batch in batches)
 
 
 _peers: dict[str, "_Peer"] = {}

@@ -1,6 +1,7 @@
 """The `showhow` command: parse, call, print. Nothing heavy is imported before a command needs it."""
 
 import argparse
+import gc
 import os
 import shlex
 import shutil
@@ -14,6 +15,7 @@ from showhow.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from showhow.evidence.result import StudyResult
     from showhow.study.plan import Plan
     from showhow.study.study import Study
     from showhow.tuning.folder import StudyFolder
@@ -24,10 +26,11 @@ DONE, RUNS_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 some runs failed, 2 a mistake to mend, 130 interrupted."""
-    chosen = _parser().parse_args(arguments)
+    chosen = _parser().parse_args(_one_change_each(sys.argv[1:] if arguments is None else arguments))
     try:
         code: int = chosen.command(chosen)
         sys.stdout.flush()
+        gc.freeze()  # or Python takes apart all it loaded before it ends, for a second
     except UserError as error:
         print(f"showhow: {error}", file=sys.stderr)
         return USER_ERROR
@@ -35,15 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("showhow: interrupted; what was reported is kept", file=sys.stderr)
         return INTERRUPTED
     except PermissionError as error:
-        print(
-            f"showhow: {error.filename}: {error.strerror}. Studies go to SHOWHOW_HOME, or showhow-runs here",
-            file=sys.stderr,
-        )
+        where = "Studies go to SHOWHOW_HOME, or showhow-runs here"
+        print(f"showhow: {error.filename}: {error.strerror}. {where}", file=sys.stderr)
         return USER_ERROR
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader of the pipe has gone: nothing to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has gone
         return DONE
     return code
 
@@ -96,7 +95,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_changes(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="changes", help=text)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help=text)
+
+
+def _one_change_each(words: Sequence[str]) -> list[str]:
+    """Return `--set a=1 b=2 FILE` as `--set=a=1 --set=b=2 FILE`, so that no argument after changes is taken for one."""
+    spread = [""]
+    for word in words:
+        is_plain = not word.startswith("-")
+        if spread[-1] == "--set" and is_plain:
+            spread[-1] += f"={word}"
+        else:
+            is_change = is_plain and "=" in word and spread[-1].startswith("--set=")
+            spread.append(f"--set={word}" if is_change else word)
+    return spread[1:]
 
 
 def _console() -> "Console":
@@ -196,14 +208,14 @@ def _run(chosen: argparse.Namespace) -> int:
     console.print(f"{study.name} · {study.question}", soft_wrap=True)
     screen = LiveTable(console, runs) if console.is_terminal else PlainLines(console)
     try:
-        run_study(study, chosen.address, watchers=[screen], say=screen.say)
+        result = run_study(study, chosen.address, watchers=[screen], say=screen.say)
     except KeyboardInterrupt:
         screen.close()
         console.print(f"Interrupted. What was reported is kept; go on with: {_same_command(chosen)}", soft_wrap=True)
         return INTERRUPTED
     finally:
         screen.close()
-    return _show(study.name)
+    return _show(study, result, _folder(study.name))
 
 
 def _same_command(chosen: argparse.Namespace) -> str:
@@ -215,12 +227,12 @@ def _same_command(chosen: argparse.Namespace) -> str:
 
 
 def _results(chosen: argparse.Namespace) -> int:
-    if not chosen.json:
-        return _show(chosen.name)
     folder = _folder(chosen.name)
     from showhow.tuning.stored import stored_result
 
-    _, result = stored_result(folder)
+    study, result = stored_result(folder)
+    if not chosen.json:
+        return _show(study, result, folder)
     print(result.model_dump_json(indent=2))
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
 
@@ -232,12 +244,9 @@ def _folder(name: str) -> "StudyFolder":
     return StudyFolder.existing(home_folder(), name)
 
 
-def _show(name: str) -> int:
-    folder = _folder(name)
+def _show(study: "Study", result: "StudyResult", folder: "StudyFolder") -> int:
     from showhow.evidence.table import result_table
-    from showhow.tuning.stored import stored_result
 
-    study, result = stored_result(folder)
     console = _console()
     console.print()
     console.print(result_table(result, study.name, study.question))
@@ -245,9 +254,9 @@ def _show(name: str) -> int:
     for sentence in result.conclusion:
         console.print(sentence)
     runs = sum(row.runs for row in result.rows)
-    saved = "" if study.stop.kind == "none" else f"; stopping early saved {result.examples_saved:.0%} of their examples"
-    console.print(f"{runs} runs{saved}.")
-    console.print(f"\nBrowse: {_command()} ui {name}   Picture: {folder.picture}", soft_wrap=True)
+    saved = f"; goals and early stopping saved {result.examples_saved:.0%} of the examples"
+    console.print(f"{runs} runs{saved if result.examples_saved else ''}.")
+    console.print(f"\nBrowse: {_command()} ui {folder.name}   Picture: {folder.picture}", soft_wrap=True)
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
 
 

@@ -1,7 +1,11 @@
 """A study from its file to its answer, by the command a user types, in a process of its own."""
 
 import json
+import os
+import re
 import sqlite3
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +21,7 @@ class Finished:
     home: Path
     output: str
     code: int
+    ray_logs: Path
 
     @property
     def folder(self) -> Path:
@@ -24,12 +29,13 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_file: Path, showhow, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(tiny_file: Path, showhow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     home = tmp_path_factory.mktemp("home")
-    process = showhow("run", tiny_file, home=home)
-    output, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, output + errors
-    return Finished(home, output, process.returncode)
+    with tempfile.TemporaryDirectory(prefix="ray") as temporary:  # a short path: Ray's sockets lie in it
+        process = showhow("run", tiny_file, home=home, RAY_TMPDIR=temporary)
+        output, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, output + errors
+        yield Finished(home, output, process.returncode, Path(temporary) / "ray" / "session_latest" / "logs")
 
 
 def test_every_run_starts_reports_and_ends(finished: Finished) -> None:
@@ -46,6 +52,13 @@ def test_every_run_starts_reports_and_ends(finished: Finished) -> None:
             "test",
             "longer",
         }
+
+
+def test_runs_are_trained_by_the_processes_that_were_made_ready(finished: Finished) -> None:
+    started = re.findall(r"Started worker process with pid (\d+)", (finished.ray_logs / "raylet.out").read_text())
+    for process in started[: os.cpu_count()]:
+        (log,) = finished.ray_logs.glob(f"python-core-worker-*_{process}.log")
+        assert "Creating actor" in log.read_text(), "Ray Tune asked for processes of another kind"
 
 
 def test_every_metric_reported_is_in_the_catalogue(finished: Finished) -> None:

@@ -139,3 +139,19 @@ def test_training_in_bfloat16_keeps_weights_in_float32_and_learns(
     losses = [float(engine.step(batch, 3e-3)[0]) for _ in range(15)]
     assert losses[-1] < 0.8 * losses[0]
     assert {p.dtype for p in engine.model.parameters()} == {torch.float32}
+
+
+def test_parameters_stay_those_of_the_model_while_they_lie_end_to_end(
+    tokens: Files, recipe: Recipes, sizes: Sizes
+) -> None:
+    file = tokens()
+    model: Any = build_model(sizes(), file.special, 0)
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    parameters = list(model.parameters())
+    engine = PlainEngine(model, recipe())
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
+    assert len({p.untyped_storage().data_ptr() for p in model.parameters()}) == 2
+    engine.step([causal_batch(file, np.arange(8))], 1e-3)
+    assert not any(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
+    assert not any(p.grad is None or bool(p.grad.any()) for p in model.parameters())

@@ -133,3 +133,13 @@ def test_the_time_between_reports_is_not_counted(tokens: Files, recipe: Recipes,
         seconds.append(progress.train_seconds)
         time.sleep(0.5)
     assert seconds[1] - seconds[0] < 0.5
+
+
+def test_too_little_memory_ends_the_run_saying_what_to_do(tokens: Files, recipe: Recipes) -> None:
+    class Full(Losses):
+        def step(self, micro_batches: list[Batch], learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
+
+    of = recipe(batch_size=8)
+    with pytest.raises(TrialError, match=r"out of memory at step 1, .* 8 x \d+ tokens; .*micro_batch_size.*2.00 GiB\)"):
+        list(train(Full([]), of, training_batches(tokens(), of, 0, False), 100))

@@ -50,7 +50,10 @@ def test_a_mistake_is_said_on_stderr_without_a_traceback_and_ends_with_2(study: 
     assert not (study.parent / "home").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["chek"], ["check"], ["results"], ["explain", "listops", "--seed", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["chek"], ["check"], ["check", "--set", "--name"], ["results"], ["explain", "listops", "--seed", "x"]],
+)
 def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -121,6 +124,17 @@ def test_overrides_may_follow_one_option_or_several(study: Path, capsys: pytest.
     assert [main(one), main(several)] == [DONE, DONE]
     first, second = capsys.readouterr().out.splitlines()
     assert first == second == f"{study}: study small is valid; it compares filler with 1 seeds"
+
+
+def test_overrides_may_stand_before_the_file(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["seeds=[5]", "search.explanation.grid=['filler']"]
+    before = ["check", "--set", *changes, str(study)]
+    apart = ["check", "--set", changes[0], str(study), f"--set={changes[1]}"]
+    assert [main(before), main(apart)] == [DONE, DONE]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second == f"{study}: study small is valid; it compares filler with 1 seeds"
+    assert main(["explain", "--set", "terms=2", "style=sentence", "modular_sum"]) == DONE
+    assert " plus " in capsys.readouterr().out
 
 
 def test_a_name_may_be_given_and_is_checked(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

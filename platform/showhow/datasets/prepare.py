@@ -39,10 +39,19 @@ class Preparation:
         self._ready: dict[tuple[str, str, int], str] = {}
         self._tokenizers: dict[str, StudyTokenizer] = {}
         self._manifests: dict[str, Manifest] = {}
+        self._summaries: dict[str, dict[str, Json]] = {}
 
     def prepare(self, trials: Iterable[Trial]) -> None:
         """Make everything that these trials read. Raises UserError when a dataset cannot be made or is corrupt."""
-        wanted = {self._key(trial, split): (trial, split) for trial in trials for split in trial.splits}
+        self._make((trial, split) for trial in trials for split in trial.splits)
+
+    def prepare_small(self, trials: Iterable[Trial]) -> None:
+        """Make what these trials read and what needs no cluster. Raises UserError like `prepare`."""
+        reads = ((trial, split) for trial in trials for split in trial.splits)
+        self._make((trial, split) for trial, split in reads if not is_large(trial.dataset(split)))
+
+    def _make(self, reads: Iterable[tuple[Trial, str]]) -> None:
+        wanted = {self._key(trial, split): (trial, split) for trial, split in reads}
         missing = {key: trial for key, trial in wanted.items() if key not in self._ready}
         if missing:
             self._say(f"preparing {len(missing)} datasets")
@@ -67,14 +76,15 @@ class Preparation:
 
     def _summary(self, spec: DatasetSpec, tokens: str) -> dict[str, Json]:
         """Return what the tracker shows of a dataset; the rest stands in its manifest, to which `path` leads."""
-        facts = self.manifest(spec).model_dump(mode="json", exclude={"spec", "shards"})
-        lengths = read_lengths(Path(tokens))
-        return facts | {
-            "rows_too_long": lengths.dropped if lengths else 0,
-            "task": spec.task.kind,
-            "level": spec.level.value,
-            "path": str(self._datasets / spec.fingerprint),
-        }
+        if tokens not in self._summaries:  # every run asks, and hundreds read the same
+            lengths = read_lengths(Path(tokens))
+            self._summaries[tokens] = self.manifest(spec).model_dump(mode="json", exclude={"spec", "shards"}) | {
+                "rows_too_long": lengths.dropped if lengths else 0,
+                "task": spec.task.kind,
+                "level": spec.level.value,
+                "path": str(self._datasets / spec.fingerprint),
+            }
+        return self._summaries[tokens]
 
     @property
     def _datasets(self) -> Path:

@@ -9,6 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from showhow.study.recipe import Recipe
 from showhow.training.batches import IGNORED, Batch
+from showhow.training.lean import lean_loss
+from showhow.training.memory import keep_freed_memory
 from showhow.training.model import is_seq2seq
 
 
@@ -51,13 +53,16 @@ class PlainEngine:
     def __init__(self, model: torch.nn.Module, recipe: Recipe) -> None:
         """Move the model to the GPU if there is one, else leave it on the CPU."""
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._device.type == "cpu":
+            keep_freed_memory()
         self.model = model.to(self._device)
         self._recipe = recipe
-        matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-        others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-        self._parameters = matrices + others
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        matrices = _end_to_end([parameter for parameter in trained if parameter.ndim >= 2], self._device)
+        others = _end_to_end([parameter for parameter in trained if parameter.ndim < 2], self._device)
+        self._parameters = [matrices, others]
         self._optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [{"params": [matrices], "weight_decay": recipe.weight_decay}, {"params": [others], "weight_decay": 0.0}],
             lr=recipe.learning_rate,
             betas=(recipe.beta_1, recipe.beta_2),
             fused=True,
@@ -84,8 +89,20 @@ class PlainEngine:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=False)
         return loss, norm
+
+
+def _end_to_end(parameters: list[torch.nn.Parameter], device: torch.device) -> torch.nn.Parameter:
+    """Move parameters, and gradients of zero, into one row each, of which they become views: clipping and AdamW then
+    take a few operations, however many parameters there are."""
+    sizes = [parameter.numel() for parameter in parameters]
+    row = torch.nn.Parameter(torch.cat([torch.empty(0, device=device), *(p.detach().flatten() for p in parameters)]))
+    row.grad = torch.zeros_like(row)
+    views = zip(parameters, torch.split(row.detach(), sizes), torch.split(row.grad, sizes), strict=True)
+    for parameter, values, gradients in views:
+        parameter.data, parameter.grad = values.view_as(parameter), gradients.view_as(parameter)
+    return row
 
 
 def response_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -93,6 +110,11 @@ def response_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 
     A causal model predicts token i from those before it, so its labels are shifted by one; a seq2seq model's are not,
     as the model shifts its decoder input itself."""
+    lean = lean_loss(model)
+    if lean is not None:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        with torch.autocast("cpu", enabled=False):
+            return lean(model, batch, dtype)
     labels = batch["labels"]
     if is_seq2seq(model):
         logits = model(**batch, use_cache=False).logits

@@ -55,7 +55,7 @@ def train(
         rate = learning_rate_at(recipe, step * recipe.batch_size)
         batch = next(batches)
         tokens += batch.tokens
-        loss, norm = engine.step(batch.micro_batches, rate)
+        loss, norm = _step(engine, batch, rate, step)
         losses.append(loss)
         norms.append(norm)
         examples = (step + 1) * recipe.batch_size
@@ -70,6 +70,17 @@ def train(
             yield Progress(examples, tokens, 6.0 * weights * tokens, mean_loss, mean_norm, rate, seconds, speed)
             losses, norms, reported, started = [], [], examples, time.perf_counter()
             engine.model.train()
+
+
+def _step(engine: Engine, batch: StepBatch, rate: float, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    try:
+        return engine.step(batch.micro_batches, rate)
+    except torch.OutOfMemoryError as error:  # the same batch would need as much again
+        shapes = ", ".join(" x ".join(map(str, part["input_ids"].shape)) for part in batch.micro_batches[:1])
+        raise TrialError(
+            f"out of memory at step {step + 1}, on a micro-batch of {shapes} tokens; a smaller micro_batch_size "
+            f"learns the same in less memory ({str(error).splitlines()[0]})"
+        ) from error
 
 
 class _LossGuard:

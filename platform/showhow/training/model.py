@@ -78,6 +78,7 @@ def _scratch_t5(spec: ScratchModel, special: SpecialTokens) -> torch.nn.Module:
         pad_token_id=special.pad,
         eos_token_id=special.end,
         decoder_start_token_id=special.pad,
+        attn_implementation=_attention(),
     )
     return T5ForConditionalGeneration(config)  # type: ignore[no-any-return]
 
