@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 
+from showhow.errors import TrialError
 from showhow.fingerprint import Json
 from showhow.metrics import TEST, VALIDATION, on_split
 from showhow.study.dataset_spec import TRAIN
@@ -86,15 +88,21 @@ class _Run:
 
     def evaluate(self, engine: PlainEngine, split: str, examples: int) -> Evaluation:
         started = time.perf_counter()
-        with engine.autocast():
-            found = evaluate(
-                engine.model,
-                self._tokenizer,
-                self.files[split],
-                self._trial.level,
-                examples,
-                self._trial.evaluation.batch_size,
-            )
+        try:
+            with engine.autocast():
+                found = evaluate(
+                    engine.model,
+                    self._tokenizer,
+                    self.files[split],
+                    self._trial.level,
+                    examples,
+                    self._trial.evaluation.batch_size,
+                )
+        except torch.OutOfMemoryError as error:
+            raise TrialError(
+                f"out of memory while writing replies, {self._trial.evaluation.batch_size} at a time; "
+                f"a smaller evaluation.batch_size gives the same ({str(error).splitlines()[0]})"
+            ) from error
         self.eval_seconds += time.perf_counter() - started
         return found
 

@@ -1,11 +1,10 @@
-"""Generation: batched greedy replies with a key-value cache, ending as soon as every reply of the batch has ended.
+"""Generation: batched greedy replies with a key-value cache. Rows whose reply has ended leave the batch.
 
-A loop of our own, so that batches are cut by length, run under our autocast, and can be made faster; it gives the
-tokens of `transformers.generate` (a test compares them), so far at the same speed (benchmarks/reply.py).
+The tokens are those of `transformers.generate` (a test compares them): computed in float32 they are the same but for
+ties; computed in bfloat16 roundings differ, as they do between batches of different sizes.
 """
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,27 @@ import torch
 from jaxtyping import Int32, Int64
 from numpy import ndarray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from showhow.training.decoder import Decoder
+from showhow.training.llama_decoder import LlamaDecoder
 from showhow.training.model import is_seq2seq
+from showhow.training.t5_decoder import T5Decoder
 from showhow.training.tokens import SpecialTokens
+from showhow.training.transformers_decoder import CausalDecoder, Seq2SeqDecoder
+
+# Asking a GPU which replies have ended makes it wait, so there it is asked only every so many steps.
+_ASK_GPU_EVERY = 8
+# Rows that have ended leave when they are so many of a batch: copying what the others have read costs about a step.
+_LEAVE_TOGETHER = 0.25
+
+Tokens = Int32[ndarray, " tokens"]
 
 
 @torch.inference_mode()
 def greedy_replies(
     model: torch.nn.Module,
-    prompts: Sequence[Int32[ndarray, " tokens"]],
+    prompts: Sequence[Tokens],
     special: SpecialTokens,
     max_new_tokens: int,
     batch_size: int,
@@ -31,110 +42,62 @@ def greedy_replies(
     Prompts are taken in order of length, so that a batch holds little padding. A reply that does not end by itself is
     cut after `max_new_tokens`."""
     model.eval()
+    decoder = _decoder_of(model, special)
     replies: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        columns = list(_greedy_steps(model, [prompts[index] for index in chosen], special, max_new_tokens))
-        written = torch.stack(columns, dim=1).tolist() if columns else [[] for _ in chosen]
-        for index, tokens in zip(chosen, written, strict=True):
-            replies[index] = tokens[: tokens.index(special.end)] if special.end in tokens else tokens
+        tokens, mask = _padded([prompts[row] for row in chosen], special.pad, decoder)
+        written = _write(decoder, tokens, mask, special.end, max_new_tokens).tolist()
+        for row, reply in zip(chosen, written, strict=True):
+            replies[row] = reply[: reply.index(special.end)] if special.end in reply else reply
     return replies
 
 
-def _greedy_steps(
-    model: torch.nn.Module, prompts: list[Int32[ndarray, " tokens"]], special: SpecialTokens, max_new_tokens: int
-) -> Iterator[Int64[Tensor, " batch"]]:
-    """Yield the next token of every row, step by step, until all rows have written the end token."""
-    device = next(model.parameters()).device
-    tokens, mask = (tensor.to(device) for tensor in _padded(prompts, special.pad, on_the_left=not is_seq2seq(model)))
-    state = _Seq2SeqState(model, tokens, mask, special) if is_seq2seq(model) else _CausalState(model, tokens, mask)
-    finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+def _decoder_of(model: torch.nn.Module, special: SpecialTokens) -> Decoder:
+    if not is_seq2seq(model):
+        return LlamaDecoder(model) if LlamaDecoder.reads(model) else CausalDecoder(model)
+    config: Any = model.config
+    start = special.pad if config.decoder_start_token_id is None else config.decoder_start_token_id
+    return T5Decoder(model, start) if T5Decoder.reads(model) else Seq2SeqDecoder(model, start)
+
+
+def _write(
+    decoder: Decoder,
+    tokens: Int64[Tensor, "batch prompt"],
+    mask: Int64[Tensor, "batch prompt"],
+    end: int,
+    max_new_tokens: int,
+) -> Int64[Tensor, "batch max_new_tokens"]:
+    """Return the replies of a batch, each filled up after its end with anything."""
+    written = tokens.new_full((len(tokens), max_new_tokens), end)
+    rows = torch.arange(len(tokens), device=tokens.device)  # those still in the batch
+    ended = torch.zeros_like(rows, dtype=torch.bool)
+    logits = decoder.begin(tokens, mask)
     for step in range(max_new_tokens):
-        following = state.next_logits().argmax(dim=-1)
-        yield following
-        finished |= following == special.end
-        # Asking a GPU whether all rows are done makes it wait, so there it is asked only now and then.
-        if (device.type == "cpu" or step % 8 == 7) and bool(finished.all()):
-            return
-        state.advance(following)
-
-
-class _CausalState:
-    """A causal model with what it has read so far. Models are told positions and that only the last logits are wanted
-    where they can be; ALiBi models such as BLOOM work positions out from the mask."""
-
-    def __init__(self, model: Any, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch prompt"]) -> None:
-        self._model, self._mask = model, mask
-        self._padded = not bool(mask.all())
-        self._understood = set(inspect.signature(model.forward).parameters)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        self._output = self._forward(tokens, positions, None)
-        self._next_position = positions[:, -1:] + 1
-
-    def next_logits(self) -> Tensor:
-        logits: Tensor = self._output.logits[:, -1]
-        return logits
-
-    def advance(self, following: Int64[Tensor, " batch"]) -> None:
-        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
-        self._output = self._forward(following[:, None], self._next_position, self._output.past_key_values)
-        self._next_position = self._next_position + 1
-
-    def _forward(self, tokens: Tensor, positions: Tensor, cache: Any) -> Any:
-        optional = {"position_ids": positions, "logits_to_keep": 1}
-        return self._model(
-            input_ids=tokens,
-            attention_mask=self._mask if self._padded else None,
-            past_key_values=cache,
-            use_cache=True,
-            **{name: value for name, value in optional.items() if name in self._understood},
-        )
-
-
-class _Seq2SeqState:
-    """An encoder-decoder model: the question is encoded once, the reply decoded step by step."""
-
-    def __init__(
-        self,
-        model: Any,
-        tokens: Int64[Tensor, "batch prompt"],
-        mask: Int64[Tensor, "batch prompt"],
-        special: SpecialTokens,
-    ) -> None:
-        self._model, self._mask = model, mask
-        self._encoded = model.get_encoder()(input_ids=tokens, attention_mask=mask)
-        begin = model.config.decoder_start_token_id
-        first = torch.full((len(tokens), 1), special.pad if begin is None else begin, device=tokens.device)
-        self._output = self._forward(first, None)
-
-    def next_logits(self) -> Tensor:
-        logits: Tensor = self._output.logits[:, -1]
-        return logits
-
-    def advance(self, following: Int64[Tensor, " batch"]) -> None:
-        self._output = self._forward(following[:, None], self._output.past_key_values)
-
-    def _forward(self, tokens: Tensor, cache: Any) -> Any:
-        return self._model(
-            encoder_outputs=self._encoded,
-            attention_mask=self._mask,
-            decoder_input_ids=tokens,
-            past_key_values=cache,
-            use_cache=True,
-        )
+        following = logits.argmax(dim=-1)
+        written[rows, step] = following
+        ended |= following == end
+        if step + 1 == max_new_tokens:
+            break
+        if tokens.device.type == "cpu" or (step + 1) % _ASK_GPU_EVERY == 0:
+            going_on = (~ended).nonzero()[:, 0]
+            if not len(going_on):
+                break
+            if len(going_on) <= (1 - _LEAVE_TOGETHER) * len(rows):
+                decoder.keep(going_on)
+                rows, ended, following = rows[going_on], ended[going_on], following[going_on]
+        logits = decoder.advance(following)
+    return written
 
 
 def _padded(
-    prompts: list[Int32[ndarray, " tokens"]], pad: int, on_the_left: bool
+    prompts: Sequence[Tokens], pad: int, decoder: Decoder
 ) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, "batch prompt"]]:
     """Return prompts as one matrix, and the mask that tells them from padding. A causal model goes on after the last
     column, so its prompts end there; an encoder reads them where it was trained to, from the first."""
-    width = max(map(len, prompts))
-    tokens = np.full((len(prompts), width), pad, dtype=np.int64)
-    mask = np.zeros((len(prompts), width), dtype=np.int64)
-    for index, prompt in enumerate(prompts):
-        place = slice(width - len(prompt), width) if on_the_left else slice(len(prompt))
-        tokens[index, place] = prompt
-        mask[index, place] = 1
-    return torch.from_numpy(tokens), torch.from_numpy(mask)
+    side = "left" if decoder.pads_on_the_left else "right"
+    rows = [torch.from_numpy(prompt.astype(np.int64)) for prompt in prompts]
+    tokens = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side=side)
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
+    return tokens.to(decoder.device), mask.to(decoder.device)

@@ -1,0 +1,96 @@
+"""Writes replies with any model of transformers, by its own forward pass: for those that no lean decoder reads."""
+
+import inspect
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+class CausalDecoder:
+    """A decoder of a causal model (see Decoder). Models are told positions and that only the last logits are wanted
+    where they can be; ALiBi models such as BLOOM work positions out from the mask."""
+
+    pads_on_the_left = True
+
+    def __init__(self, model: Any) -> None:
+        self.device = next(model.parameters()).device
+        self._model = model
+        self._understood = set(inspect.signature(model.forward).parameters)
+
+    def begin(
+        self, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch prompt"]
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """Read prompts, padded on the left (see Decoder)."""
+        self._mask = mask
+        self._cache: Any = None
+        self._is_padded = not bool(mask.all())
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        self._next_position = positions[:, -1:] + 1
+        return self._read(tokens, positions)
+
+    def advance(self, following: Int64[Tensor, " batch"]) -> Float[Tensor, "batch vocabulary"]:
+        """Take a token a row (see Decoder)."""
+        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+        logits = self._read(following[:, None], self._next_position)
+        self._next_position = self._next_position + 1
+        return logits
+
+    def keep(self, rows: Int64[Tensor, " kept"]) -> None:
+        """Forget all other rows (see Decoder)."""
+        self._mask, self._next_position = self._mask[rows], self._next_position[rows]
+        if self._cache is not None:
+            self._cache.reorder_cache(rows)  # the one selection that all caches know, for beams
+
+    def _read(self, tokens: Int64[Tensor, "batch new"], positions: Tensor) -> Float[Tensor, "batch vocabulary"]:
+        optional = {"position_ids": positions, "logits_to_keep": 1}
+        output = self._model(
+            input_ids=tokens,
+            attention_mask=self._mask if self._is_padded else None,
+            past_key_values=self._cache,
+            use_cache=True,
+            **{name: value for name, value in optional.items() if name in self._understood},
+        )
+        self._cache = output.past_key_values
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+
+class Seq2SeqDecoder:
+    """A decoder of an encoder-decoder model (see Decoder): the question is encoded once, the reply decoded step by
+    step."""
+
+    pads_on_the_left = False
+
+    def __init__(self, model: Any, start: int) -> None:
+        self.device = next(model.parameters()).device
+        self._model, self._start = model, start
+
+    def begin(
+        self, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch prompt"]
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """Encode prompts, padded on the right (see Decoder)."""
+        self._mask = mask
+        self._cache: Any = None
+        self._encoded = self._model.get_encoder()(input_ids=tokens, attention_mask=mask)
+        return self.advance(torch.full_like(tokens[:, 0], self._start))
+
+    def advance(self, following: Int64[Tensor, " batch"]) -> Float[Tensor, "batch vocabulary"]:
+        """Take a token a row (see Decoder)."""
+        output = self._model(
+            encoder_outputs=self._encoded,
+            attention_mask=self._mask,
+            decoder_input_ids=following[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._cache = output.past_key_values
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def keep(self, rows: Int64[Tensor, " kept"]) -> None:
+        """Forget all other rows (see Decoder)."""
+        self._mask = self._mask[rows]
+        self._encoded.last_hidden_state = self._encoded.last_hidden_state[rows]
+        self._cache.reorder_cache(rows)  # the one selection that all caches know, for beams
