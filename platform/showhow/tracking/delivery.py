@@ -43,7 +43,8 @@ class Delivery(Generic[T]):
         self._parcels: deque[list[T]] = deque()
         self._closing = threading.Event()
         self._arrived = threading.Event()
-        self._give_up_at = float("inf")
+        self._patience_seconds = float("inf")
+        self._arrived_last = 0.0
         self._refused = 0
         self._thread = threading.Thread(target=self._work, name="showhow-delivery", daemon=True)
         self._thread.start()
@@ -54,11 +55,13 @@ class Delivery(Generic[T]):
         self._arrived.set()
 
     def close(self, timeout_seconds: float) -> int:
-        """Send what is left and return how many items did not arrive, after at most about `timeout_seconds`."""
-        self._give_up_at = time.monotonic() + timeout_seconds
+        """Send what is left and return how many items did not arrive; give up when for about `timeout_seconds` nothing
+        arrived."""
+        self._arrived_last, self._patience_seconds = time.monotonic(), timeout_seconds
         self._closing.set()
         self._arrived.set()
-        self._thread.join(timeout_seconds)
+        while self._thread.is_alive() and (left_seconds := self._left_seconds()) > 0.0:
+            self._thread.join(left_seconds)
         return self._refused + sum(len(parcel) for parcel in self._parcels.copy()) + self._queue.qsize()
 
     def _work(self) -> None:
@@ -97,13 +100,16 @@ class Delivery(Generic[T]):
                 log.log(level, "tracking: left out, the server refuses it: %s", error)
                 self._refused += 1
             self._parcels.popleft()
+            self._arrived_last = time.monotonic()
             return True
+
+    def _left_seconds(self) -> float:
+        return self._arrived_last + self._patience_seconds - time.monotonic()
 
     def _pause(self, seconds: float) -> bool:
         """Wait, though no longer than closing allows; closing cuts a long wait short. Return False when time is up."""
         if self._closing.is_set():
-            left_seconds = max(0.0, self._give_up_at - time.monotonic())
-            time.sleep(min(FIRST_WAIT_SECONDS, left_seconds))
+            time.sleep(max(0.0, min(FIRST_WAIT_SECONDS, self._left_seconds())))
         else:
             self._closing.wait(seconds)
-        return time.monotonic() < self._give_up_at
+        return self._left_seconds() > 0.0

@@ -57,7 +57,7 @@ class MlflowTracker:
         self._delivery.put(event)
 
     def close(self, timeout_seconds: float = 60.0) -> None:
-        """Return when all events have arrived, or after about `timeout_seconds`; what did not arrive is logged."""
+        """Return when all events have arrived, or when for about `timeout_seconds` none did; what did not is logged."""
         if self._closed:
             return
         self._closed = True
