@@ -87,14 +87,7 @@ def _tokenising(name: str, folder: Path, words: StudyTokenizer) -> Figure:
     tokens = _tokens(file)
     taken, theirs = alternately(ours, peer)
     floor, _ = alternately(_copying(folder, file.path) if words.by_symbols else _encoding(folder, words), None)
-    return Figure(
-        f"tokenise {name}",
-        "tokens/s",
-        tokens / median(taken),
-        spread(taken),
-        peer=tokens / median(theirs),
-        limit=tokens / median(floor),
-    )
+    return _rate(f"tokenise {name}", tokens, taken, theirs, floor)
 
 
 def _batching(name: str, folder: Path, words: StudyTokenizer, size: int) -> Figure:
@@ -113,14 +106,13 @@ def _batching(name: str, folder: Path, words: StudyTokenizer, size: int) -> Figu
     shapes = [(batch["labels"].shape, len(batch)) for batch in ours()]
     taken, theirs = alternately(lambda: _drained(ours()), lambda: _drained(peer()))
     floor, _ = alternately(lambda: [torch.full(shape, 1) for shape, count in shapes for _ in range(count)], None)
-    return Figure(
-        f"batches {name}",
-        "tokens/s",
-        tokens / median(taken),
-        spread(taken),
-        peer=tokens / median(theirs),
-        limit=tokens / median(floor),
-    )
+    return _rate(f"batches {name}", tokens, taken, theirs, floor)
+
+
+def _rate(name: str, tokens: int, taken: list[float], theirs: list[float], floor: list[float]) -> Figure:
+    """Return the figure of what took so many seconds, each time for so many tokens."""
+    peer, limit = tokens / median(theirs), tokens / median(floor)
+    return Figure(name, "tokens/s", tokens / median(taken), spread(taken), peer, limit)
 
 
 def _epoch(file: TokenFile, size: int) -> Iterator[Batch]:
