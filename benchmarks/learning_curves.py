@@ -15,6 +15,9 @@ from pydantic import TypeAdapter
 
 from showhow.datasets.prepare import Preparation
 from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.study.assignment import Assignment
+from showhow.study.layout import layout_of
+from showhow.study.sections import Resources, Sharding
 from showhow.study.study import Study
 from showhow.study.trial import Trial
 
@@ -74,12 +77,19 @@ def _missing(study: Study) -> Iterator[tuple[Trial, int]]:
 
 
 def _run(trial: Trial, seed: int, preparation: Preparation) -> Curve:
-    from showhow.methods.sft import Shards, fine_tune
+    from showhow.methods.sft import fine_tune
 
     ready = preparation.of(trial)
-    shards = Shards({split: Path(path) for split, path in ready.shards.items()}, Path(ready.tokenizer))
     reports: list[dict[str, float]] = []
-    fine_tune(trial, seed, shards, None, reports.append)
+    run = Assignment(
+        trial=trial,
+        seed=seed,
+        shards={split: Path(path) for split, path in ready.shards.items()},
+        tokenizer=Path(ready.tokenizer),
+        goal_accuracy=None,
+        layout=layout_of(trial.recipe, Resources(), Sharding()),
+    )
+    fine_tune(run, reports.append)
     return Curve(
         level=trial.level.value,
         trial=trial.name,

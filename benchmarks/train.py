@@ -111,7 +111,7 @@ class _Ours:
         batches = list(_first(training_batches(self._file, self._recipe, 0, is_seq2seq(self.engine.model))))
         with FlopCounterMode(display=False) as counter:
             for batch in batches:
-                self.engine.step(batch.micro_batches, 0.0)
+                self.engine.step(batch, 0.0)
         return counter.get_total_flops() / sum(batch.tokens for batch in batches)
 
 
@@ -159,7 +159,7 @@ def _check_equal_losses(case: Case, file: TokenFile, folder: Path) -> None:
     engine = PlainEngine(_model(case, file), recipe)
     engine.model.train()
     batches = training_batches(file, recipe, 0, _is_seq2seq(case))
-    ours = [float(engine.step(batch.micro_batches, recipe.learning_rate)[0]) for batch in _first(batches)]
+    ours = [float(engine.step(batch, recipe.learning_rate)[0]) for batch in _first(batches)]
     order = np.concatenate(list(_first(row_order(file.prompt_lengths + file.target_lengths, case.batch_size, 0))))
     rows = _rows_for_trainer(file, order.tolist(), _is_seq2seq(case))
     pad = file.special.pad

@@ -19,6 +19,10 @@ class TrialError(Exception):
     """One run cannot go on; the message says why and when (examples seen)."""
 
 
+class OutOfMemoryError(TrialError):
+    """A trial found no room on its devices as it is laid out. Laid out otherwise it may."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ` Did you mean "x"?` for the allowed name closest to `name`, or an empty string when none is close. Small
     and capital letters count as the same."""

@@ -137,10 +137,10 @@ def test_the_same_study_under_another_name_gives_the_same_results(finished: Fini
 
 
 def test_more_cpus_than_there_are_is_refused_before_anything_starts(tiny_file: Path, showhow, tmp_path: Path) -> None:
-    process = showhow("run", tiny_file, "--set", "resources.cpus_per_trial=999", home=tmp_path / "home")
+    process = showhow("run", tiny_file, "--set", "resources.cpus_per_device=999", home=tmp_path / "home")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "resources.cpus_per_trial = 999" in errors
+    assert "resources.cpus_per_device = 999" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "home" / "tiny").exists(), "a refused study leaves nothing, so that its name stays free"
 

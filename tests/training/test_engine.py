@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from showhow.study.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
-from showhow.training.batches import causal_batch, seq2seq_batch
+from showhow.training.batches import IGNORED, Batch, StepBatch, causal_batch, seq2seq_batch
 from showhow.training.engine import PlainEngine, learning_rate_at, response_loss
 from showhow.training.model import build_model
 from showhow.training.tokens import TokenFile
@@ -21,6 +21,13 @@ Files = Callable[..., TokenFile]
 Recipes = Callable[..., Recipe]
 Sizes = Callable[..., ScratchModel]
 COLLATE = {"llama": causal_batch, "t5": seq2seq_batch}
+
+
+def whole(micro_batches: list[Batch]) -> StepBatch:
+    """Micro-batches that make a batch."""
+    return StepBatch(micro_batches, 0, sum(int((batch["labels"] != IGNORED).sum()) for batch in micro_batches))
+
+
 both = pytest.mark.parametrize("architecture", ["llama", "t5"])
 
 
@@ -33,7 +40,7 @@ def test_accumulated_micro_batches_step_as_the_whole_batch_does(
     for parts in ([rows], [rows[:3], rows[3:4], rows[4:]]):
         engine = PlainEngine(build_model(sizes(architecture), file.special, 0), recipe())
         for _ in range(3):
-            loss, norm = engine.step([collate(file, part) for part in parts], 1e-3)
+            loss, norm = engine.step(whole([collate(file, part) for part in parts]), 1e-3)
         steps.append((float(loss), float(norm), [p.detach().cpu().clone() for p in engine.model.parameters()]))
     (loss, norm, weights), (loss_2, norm_2, weights_2) = steps
     assert loss == pytest.approx(loss_2, abs=1e-5)
@@ -67,7 +74,7 @@ def test_the_loss_is_the_mean_over_target_tokens_and_a_model_like_chance_has_tha
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    loss, _ = PlainEngine(model, recipe()).step([COLLATE[architecture](file, np.arange(8))], 1e-9)
+    loss, _ = PlainEngine(model, recipe()).step(whole([COLLATE[architecture](file, np.arange(8))]), 1e-9)
     assert float(loss) == pytest.approx(math.log(file.special.vocabulary), rel=1e-6)
 
 
@@ -93,7 +100,7 @@ def test_gradients_are_clipped_and_the_norm_is_told_from_before(tokens: Files, r
     (response / int((batch[0]["labels"] >= 0).sum())).backward()  # type: ignore[no-untyped-call]
     expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     engine = PlainEngine(build_model(sizes(), file.special, 0), recipe(gradient_clip=0.01))
-    _, norm = engine.step(batch, 0.0)
+    _, norm = engine.step(whole(batch), 0.0)
     assert float(norm) == pytest.approx(float(expected.norm()), rel=1e-4)
     first_moments = [state["exp_avg"] for state in engine._optimizer.state.values()]
     clipped = torch.cat([moment.flatten() for moment in first_moments]) / (1 - 0.9)
@@ -106,7 +113,7 @@ def test_weight_decay_is_taken_from_matrices_and_not_from_norms(tokens: Files, r
     for decay in (0.0, 0.5):
         engine = PlainEngine(build_model(sizes(), file.special, 0), recipe(weight_decay=decay))
         before = deepcopy(dict(engine.model.named_parameters()))
-        engine.step([causal_batch(file, np.arange(8))], 1e-3)
+        engine.step(whole([causal_batch(file, np.arange(8))]), 1e-3)
         ended.append(dict(engine.model.named_parameters()))
     for name, weights in before.items():
         expected = weights.cpu() * 1e-3 * 0.5 if weights.ndim >= 2 else torch.zeros_like(weights)
@@ -136,7 +143,7 @@ def test_training_in_bfloat16_keeps_weights_in_float32_and_learns(
     file = tokens(easy)
     engine = PlainEngine(build_model(sizes(architecture), file.special, 0), recipe(precision="bfloat16"))
     batch = [COLLATE[architecture](file, np.arange(32))]
-    losses = [float(engine.step(batch, 3e-3)[0]) for _ in range(15)]
+    losses = [float(engine.step(whole(batch), 3e-3)[0]) for _ in range(15)]
     assert losses[-1] < 0.8 * losses[0]
     assert {p.dtype for p in engine.model.parameters()} == {torch.float32}
 
@@ -152,6 +159,6 @@ def test_parameters_stay_those_of_the_model_while_they_lie_end_to_end(
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
     assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
     assert len({p.untyped_storage().data_ptr() for p in model.parameters()}) == 2
-    engine.step([causal_batch(file, np.arange(8))], 1e-3)
+    engine.step(whole([causal_batch(file, np.arange(8))]), 1e-3)
     assert not any(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
     assert not any(p.grad is None or bool(p.grad.any()) for p in model.parameters())

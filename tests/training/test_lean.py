@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 
 from showhow.study.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
-from showhow.training.batches import IGNORED, Batch, causal_batch, packed_batch, seq2seq_batch
+from showhow.training.batches import IGNORED, Batch, StepBatch, causal_batch, packed_batch, seq2seq_batch
 from showhow.training.engine import PlainEngine, response_loss
 from showhow.training.lean import lean_loss
 from showhow.training.model import build_model
@@ -145,7 +145,7 @@ def test_a_trained_model_is_saved_and_loads_as_the_transformers_model_it_is(
     model: Any = build_model(sizes(architecture), file.special, 0)
     names = set(model.state_dict())
     batch = (causal_batch if architecture == "llama" else seq2seq_batch)(file, np.arange(8))
-    PlainEngine(model, recipe()).step([batch], 1e-3)
+    PlainEngine(model, recipe()).step(StepBatch([batch], 0, 1), 1e-3)
     model.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path)
     assert set(again.state_dict()) == names

@@ -13,7 +13,7 @@ import torch
 from showhow.errors import TrialError
 from showhow.study.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
-from showhow.training.batches import Batch, training_batches
+from showhow.training.batches import StepBatch, training_batches
 from showhow.training.engine import PlainEngine, learning_rate_at
 from showhow.training.loop import Progress, train
 from showhow.training.model import build_model, is_seq2seq, parameter_count
@@ -37,7 +37,7 @@ class Losses:
         self.model = torch.nn.Linear(2, 2)
         self._losses = iter(losses)
 
-    def step(self, micro_batches: list[Batch], learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.tensor(next(self._losses)), torch.tensor(1.0)
 
 
@@ -137,7 +137,7 @@ def test_the_time_between_reports_is_not_counted(tokens: Files, recipe: Recipes,
 
 def test_too_little_memory_ends_the_run_saying_what_to_do(tokens: Files, recipe: Recipes) -> None:
     class Full(Losses):
-        def step(self, micro_batches: list[Batch], learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
 
     of = recipe(batch_size=8)

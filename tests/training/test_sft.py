@@ -10,26 +10,37 @@ from showhow.datasets.generate import generate
 from showhow.datasets.tokenise import tokenise
 from showhow.datasets.tokenizer import symbol_tokenizer
 from showhow.errors import TrialError
-from showhow.methods.sft import Outcome, Shards, fine_tune
+from showhow.methods.sft import Outcome, fine_tune
 from showhow.metrics import find
+from showhow.study.assignment import Assignment
+from showhow.study.layout import layout_of
 from showhow.study.recipe import Recipe
+from showhow.study.sections import Resources, Sharding
 from showhow.study.trial import Trial
 
 Reports = list[dict[str, float]]
+Prepared = Callable[..., Assignment]
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Trial], Shards]:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     home = tmp_path_factory.mktemp("prepared")
 
-    def made(trial: Trial) -> Shards:
+    def made(trial: Trial, seed: int = 0, goal: float | None = None) -> Assignment:
         words = symbol_tokenizer([trial.dataset(split).task for split in trial.splits])
         words.save(home / "tokenizer" / words.fingerprint / "tokenizer.json")
         files = {
             split: tokenise(generate(trial.dataset(split), home, on_cluster=False), words, 4096, 0.0)
             for split in trial.splits
         }
-        return Shards(files, home / "tokenizer" / words.fingerprint / "tokenizer.json")
+        return Assignment(
+            trial=trial,
+            seed=seed,
+            shards=files,
+            tokenizer=home / "tokenizer" / words.fingerprint / "tokenizer.json",
+            goal_accuracy=goal,
+            layout=layout_of(trial.recipe, Resources(), Sharding()),
+        )
 
     return made
 
@@ -57,15 +68,13 @@ def trial(easy: Any, recipe: Callable[..., Recipe]) -> Callable[..., Trial]:
     return made
 
 
-def run(
-    trial: Trial, prepared: Callable[[Trial], Shards], goal: float | None, seed: int = 0
-) -> tuple[Outcome, Reports]:
+def run(trial: Trial, prepared: Prepared, goal: float | None, seed: int = 0) -> tuple[Outcome, Reports]:
     reports: Reports = []
-    return fine_tune(trial, seed, prepared(trial), goal, reports.append), reports
+    return fine_tune(prepared(trial, seed, goal), reports.append), reports
 
 
 def test_a_small_model_learns_an_easy_task_and_the_goal_ends_its_run(
-    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards]
+    trial: Callable[..., Trial], prepared: Prepared
 ) -> None:
     outcome, reports = run(trial(), prepared, goal=0.95)
     final = reports[-1]
@@ -77,9 +86,7 @@ def test_a_small_model_learns_an_easy_task_and_the_goal_ends_its_run(
     assert final["test/accuracy"] == sum(outcome.grades) / len(outcome.grades)
 
 
-def test_one_lucky_answer_does_not_reach_the_goal(
-    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards]
-) -> None:
+def test_one_lucky_answer_does_not_reach_the_goal(trial: Callable[..., Trial], prepared: Prepared) -> None:
     asked_one = {"every_examples": 80, "validation_examples": 1}
     outcome, reports = run(trial(evaluation=asked_one), prepared, goal=0.95)
     assert any(report["validation/accuracy"] == 1.0 for report in reports[:-1])
@@ -88,7 +95,7 @@ def test_one_lucky_answer_does_not_reach_the_goal(
 
 
 def test_every_metric_is_named_in_the_metrics_floor_and_splits_are_graded_at_the_end(
-    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards]
+    trial: Callable[..., Trial], prepared: Prepared
 ) -> None:
     outcome, reports = run(trial(max_examples=808, evaluation={"every_examples": 400}), prepared, goal=None)
     assert [report["examples"] for report in reports] == [400, 800]
@@ -107,7 +114,7 @@ def test_every_metric_is_named_in_the_metrics_floor_and_splits_are_graded_at_the
 @pytest.mark.parametrize("architecture", ["llama", "t5"])
 @pytest.mark.parametrize("level", ["none", "short", "medium", "shuffled", "filler"])
 def test_every_level_trains_and_says_what_applies_to_it(
-    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards], level: str, architecture: str
+    trial: Callable[..., Trial], prepared: Prepared, level: str, architecture: str
 ) -> None:
     _, reports = run(trial(level, architecture, {"every_examples": 160}, max_examples=160), prepared, None)
     (report,) = reports
@@ -117,7 +124,7 @@ def test_every_level_trains_and_says_what_applies_to_it(
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(
-    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards]
+    trial: Callable[..., Trial], prepared: Prepared
 ) -> None:
     def told(seed: int) -> list[dict[str, float]]:
         _, reports = run(trial(max_examples=320, evaluation={"every_examples": 160}), prepared, None, seed)
@@ -128,10 +135,10 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
 
 
 def test_shards_that_cannot_be_read_are_a_trial_error(
-    trial: Callable[..., Trial], prepared: Callable[[Trial], Shards], tmp_path: Path
+    trial: Callable[..., Trial], prepared: Prepared, tmp_path: Path
 ) -> None:
-    shards = prepared(trial())
-    (tmp_path / "broken.arrow").write_bytes(shards.files["test"].read_bytes()[:100])
-    broken = Shards(shards.files | {"test": tmp_path / "broken.arrow"}, shards.tokenizer)
+    run = prepared(trial())
+    (tmp_path / "broken.arrow").write_bytes(run.shards["test"].read_bytes()[:100])
+    broken = run.model_copy(update={"shards": run.shards | {"test": tmp_path / "broken.arrow"}})
     with pytest.raises(TrialError, match=r"broken.arrow is not a tokenised dataset"):
-        fine_tune(trial(), 0, broken, None, [].append)
+        fine_tune(broken, [].append)

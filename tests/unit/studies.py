@@ -43,7 +43,7 @@ every_examples = 160
 kind = "asha"
 
 [resources]
-cpus_per_trial = 1
+cpus_per_device = 1
 """
 
 

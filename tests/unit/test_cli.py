@@ -165,7 +165,7 @@ def test_text_of_a_study_is_printed_as_it_stands(study: Path, capsys: pytest.Cap
 
 
 def test_a_plan_says_when_nothing_fits(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study.write_text(changed(("cpus_per_trial = 1", "cpus_per_trial = 10_000")))
+    study.write_text(changed(("cpus_per_device = 1", "cpus_per_device = 10_000")))
     assert main(["plan", str(study)]) == DONE
     assert "none fits on" in capsys.readouterr().out
 

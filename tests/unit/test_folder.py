@@ -27,7 +27,7 @@ def test_the_same_study_goes_on_in_its_folder(tmp_path: Path) -> None:
     assert json.loads(before) == study.definition()
 
 
-@pytest.mark.parametrize("change", [("How much", "How many"), ("cpus_per_trial = 1", "cpus_per_trial = 2")])
+@pytest.mark.parametrize("change", [("How much", "How many"), ("cpus_per_device = 1", "cpus_per_device = 2")])
 def test_what_changes_no_result_may_change(tmp_path: Path, change: tuple[str, str]) -> None:
     claimed(tmp_path).claim(load(tmp_path, changed(change)))
 

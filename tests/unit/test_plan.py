@@ -33,15 +33,15 @@ def test_a_search_that_chooses_as_it_goes_has_as_many_trials_as_samples_and_leve
 @pytest.mark.parametrize(
     ("cpus", "resources", "at_once"),
     [
-        (1, "cpus_per_trial = 1", 1),
-        (4, "cpus_per_trial = 2", 2),
-        (4, "cpus_per_trial = 1\nmax_concurrent = 3", 3),
-        (64, "cpus_per_trial = 1", 8),
-        (4, "cpus_per_trial = 5", 0),
+        (1, "cpus_per_device = 1", 1),
+        (4, "cpus_per_device = 2", 2),
+        (4, "cpus_per_device = 1\nmax_concurrent = 3", 3),
+        (64, "cpus_per_device = 1", 8),
+        (4, "cpus_per_device = 5", 0),
     ],
 )
 def test_at_once_run_as_many_as_fit(tmp_path: Path, cpus: int, resources: str, at_once: int) -> None:
-    assert make_plan(load(tmp_path, changed(("cpus_per_trial = 1", resources))), cpus).at_once == at_once
+    assert make_plan(load(tmp_path, changed(("cpus_per_device = 1", resources))), cpus).at_once == at_once
 
 
 def test_tokens_and_arithmetic_follow_from_lengths_and_parameters(tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def test_defaults_stand_in_the_definition(tmp_path: Path) -> None:
     [
         ('"small"', '"other"', True),
         ("How much", "How many", True),
-        ("cpus_per_trial = 1", "cpus_per_trial = 2\nmax_concurrent = 3", True),
-        ("[resources]\ncpus_per_trial = 1\n", "", True),
+        ("cpus_per_device = 1", "cpus_per_device = 2\nmax_concurrent = 3", True),
+        ("[resources]\ncpus_per_device = 1\n", "", True),
         ("terms = 6", "terms = 6 # six", True),
         ("terms = 6", "terms = 6\nbelow = 10", True),
         ("terms = 6", "terms = 7", False),

@@ -6,7 +6,6 @@ One run, in one process. It knows neither Ray nor MLflow: it is handed tokenised
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
@@ -14,24 +13,18 @@ from tokenizers import Tokenizer
 from showhow.errors import TrialError
 from showhow.fingerprint import Json
 from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.study.assignment import Assignment
 from showhow.study.dataset_spec import TRAIN
-from showhow.study.trial import Trial
+from showhow.study.layout import Layout
+from showhow.study.recipe import Recipe
 from showhow.training.batches import training_batches
-from showhow.training.engine import PlainEngine
+from showhow.training.engine import Engine, PlainEngine
 from showhow.training.evaluate import Evaluation, evaluate
 from showhow.training.loop import Progress, train
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.tokens import TokenFile
 
 Report = Callable[[dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Shards:
-    """The tokenised datasets of a run, by split (train, validation, test and further ones), and its tokenizer."""
-
-    files: dict[str, Path]
-    tokenizer: Path
 
 
 @dataclass(frozen=True)
@@ -44,49 +37,61 @@ class Outcome:
     samples: dict[str, list[dict[str, Json]]]
 
 
-def fine_tune(trial: Trial, seed: int, shards: Shards, goal_accuracy: float | None, report: Report) -> Outcome:
-    """Train and evaluate one run, reporting metrics (names as in metrics.py) after each evaluation and at the end.
+def fine_tune(run: Assignment, report: Report) -> Outcome:
+    """Train and evaluate one run, reporting metrics (names as in metrics.py) after each evaluation and at the end. The
+    processes that train together all call it, and all report the same.
 
     Raises TrialError when training cannot go on."""
-    run = _Run(trial, shards)
-    model = build_model(trial.model, run.files[TRAIN].special, seed)
-    engine = PlainEngine(model, trial.recipe)
-    batches = training_batches(run.files[TRAIN], trial.recipe, seed, is_seq2seq(model))
+    trial, goal = run.trial, run.goal_accuracy
+    files = _Run(run)
+    model = build_model(trial.model, files.files[TRAIN].special, run.seed)
+    engine = _engine(model, trial.recipe, run.layout)
+    batches = training_batches(
+        files.files[TRAIN], trial.recipe, run.seed, is_seq2seq(model), run.layout.micro_batch_size
+    )
     solved_at, reached = None, False
     for progress in train(engine, trial.recipe, batches, trial.evaluate_every):
-        validation = run.evaluate(engine, VALIDATION, trial.validation_examples)
+        validation = files.evaluate(engine, VALIDATION, trial.validation_examples)
         accuracy = validation.metrics["accuracy"]
         if solved_at is None and accuracy >= trial.evaluation.solved_accuracy:
             solved_at = progress.examples
-        reached = goal_accuracy is not None and accuracy >= goal_accuracy and run.is_confirmed(engine, goal_accuracy)
-        metrics = _metrics(progress, {VALIDATION: validation}, run.eval_seconds, solved_at)
+        reached = goal is not None and accuracy >= goal and files.is_confirmed(engine, goal)
+        metrics = _metrics(progress, {VALIDATION: validation}, files.eval_seconds, solved_at)
         if reached or progress.examples + trial.recipe.batch_size > trial.recipe.max_examples:
             break
         report(metrics)
-    finals = {split: run.evaluate(engine, split, trial.data.eval_examples) for split in run.final_splits}
-    report(metrics | _metrics(progress, finals, run.eval_seconds, solved_at))
+    finals = {split: files.evaluate(engine, split, trial.data.eval_examples) for split in files.final_splits}
+    report(metrics | _metrics(progress, finals, files.eval_seconds, solved_at))
     samples = {split: final.samples for split, final in finals.items()}
     return Outcome(reached, finals[TEST].grades, samples)
+
+
+def _engine(model: torch.nn.Module, recipe: Recipe, layout: Layout) -> Engine:
+    if layout.needs_deepspeed:
+        from showhow.training.deepspeed_engine import DeepSpeedEngine  # loads DeepSpeed, which small runs never need
+
+        return DeepSpeedEngine(model, recipe, layout)
+    return PlainEngine(model, recipe)
 
 
 class _Run:
     """The open files of a run, and the time its evaluations took."""
 
-    def __init__(self, trial: Trial, shards: Shards) -> None:
-        self._trial = trial
-        self.files = {split: TokenFile(path) for split, path in shards.files.items()}
-        self.final_splits = [split for split in trial.splits if split not in (TRAIN, VALIDATION)]
-        self._tokenizer = Tokenizer.from_file(str(shards.tokenizer))
+    def __init__(self, run: Assignment) -> None:
+        self._trial = run.trial
+        self.files = {split: TokenFile(path) for split, path in run.shards.items()}
+        self.final_splits = [split for split in run.trial.splits if split not in (TRAIN, VALIDATION)]
+        self._tokenizer = Tokenizer.from_file(str(run.tokenizer))
         self.eval_seconds = 0.0
 
-    def is_confirmed(self, engine: PlainEngine, goal_accuracy: float) -> bool:
+    def is_confirmed(self, engine: Engine, goal_accuracy: float) -> bool:
         """True when the whole validation split says what its first part said, so that no lucky part ends a run."""
         whole = self._trial.data.eval_examples
         if whole == self._trial.validation_examples:
             return True
         return self.evaluate(engine, VALIDATION, whole).metrics["accuracy"] >= goal_accuracy
 
-    def evaluate(self, engine: PlainEngine, split: str, examples: int) -> Evaluation:
+    def evaluate(self, engine: Engine, split: str, examples: int) -> Evaluation:
         started = time.perf_counter()
         try:
             with engine.autocast():

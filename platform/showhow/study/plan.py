@@ -72,7 +72,7 @@ def make_plan(study: Study, cpus: int) -> Plan:
     seeds = len(study.seeds)
     known = [size for size in sizes.values() if size is not None]
     all_known = len(known) == len(trials)
-    at_once = cpus // study.resources.cpus_per_trial
+    at_once = cpus // study.resources.cpus_per_device
     return Plan(
         levels=tuple(_level_plan(level, trials) for level in study.levels),
         trials=len(trials),

@@ -23,7 +23,7 @@ class Recipe(BaseModel):
     until batch_size; None: the whole batch at once). max_examples: training examples seen in all, repeats counted.
     batching: `grouped` puts examples of similar length together, `packed` joins several in one row without letting them
     see each other (causal models only). precision: `auto` is bfloat16 autocast where the processor computes in it, else
-    float32.
+    float32; `float16` is for GPUs that know no bfloat16.
     """
 
     model_config = STRICT
@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     beta_2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     gradient_clip: Annotated[float, Field(gt=0.0)] = 1.0
     batching: Literal["grouped", "packed"] = "grouped"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Recipe":
@@ -122,12 +122,18 @@ class ScratchModel(BaseModel):
 
 class PretrainedModel(BaseModel):
     """A model and its tokenizer by Hugging Face name or local folder; safetensors only, no code from the model's
-    author."""
+    author.
+
+    quantise: weights that are not trained are held in 8 or 4 bits (bitsandbytes, on GPUs; with an adapter only).
+    questions: `chat` asks them by the tokenizer's chat template, `plain` as they are, `auto` by the template where
+    there is one."""
 
     model_config = STRICT
 
     kind: Literal["pretrained"]
     name: Annotated[str, Field(min_length=1)]
+    quantise: Literal["none", "8bit", "4bit"] = "none"
+    questions: Literal["auto", "plain", "chat"] = "auto"
 
 
 ModelSpec = Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind")]

@@ -14,10 +14,11 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from showhow.errors import UserError, nearest
 from showhow.fingerprint import Json, fingerprint
+from showhow.study.adapter import Adapter
 from showhow.study.faults import Fault, PartOf, faults_of, models_in, refuse
 from showhow.study.recipe import STRICT, ModelSpec, Recipe
 from showhow.study.search_space import AXIS_KINDS, Grid, Scalar, SearchSpace, named_axes
-from showhow.study.sections import Data, Evaluation, Resources
+from showhow.study.sections import Checkpoints, Data, Evaluation, Resources, Sharding
 from showhow.study.source import Source
 from showhow.study.stopping import NoStopping, StopRule
 from showhow.study.trial import Trial
@@ -26,12 +27,12 @@ from showhow.tasks.explain import Level
 
 EXPLANATION = "explanation"
 # What changes no result, so that it may change when a study goes on.
-NOT_COMPUTED = ("name", "question", "resources")
+NOT_COMPUTED = ("name", "question", "resources", "sharding", "checkpoints")
 # Names of what else lies in the folder where each study has a folder of its name.
 _TAKEN_NAMES = ("datasets", "tokenizers", "mlflow.db", "mlartifacts")
 _LEVELS = [level.value for level in Level]
 # No single values, so no axis sets them.
-_NOT_SEARCHED = ("kind", "eval_splits")
+_NOT_SEARCHED = ("kind", "eval_splits", "targets")
 
 
 class Study(BaseModel):
@@ -45,11 +46,14 @@ class Study(BaseModel):
     task: AnyTask
     data: Data
     model: ModelSpec
+    adapter: Adapter | None = None
     recipe: Annotated[dict[str, Scalar], PartOf(Recipe)]
     search: SearchSpace
     evaluation: Evaluation = Evaluation()
     stop: StopRule = NoStopping()
     resources: Resources = Resources()
+    sharding: Sharding = Sharding()
+    checkpoints: Checkpoints = Checkpoints()
 
     @field_validator("name")
     @classmethod
@@ -88,7 +92,9 @@ class Study(BaseModel):
                     yield Fault(f"search.axes.{EXPLANATION}", message)
 
     def _axis_faults(self) -> Iterator[Fault]:
+        owners: dict[str, type[BaseModel]]
         owners = {"task": type(self.task), "data": Data, "model": type(self.model), "recipe": Recipe}
+        owners |= {"adapter": type(self.adapter)} if self.adapter else {}
         fields = {name: [f for f in owner.model_fields if f not in _NOT_SEARCHED] for name, owner in owners.items()}
         allowed = [*fields["recipe"], *(f"{name}.{field}" for name in owners for field in fields[name])]
         for axis in self.search.axes:
@@ -173,7 +179,7 @@ class Study(BaseModel):
 
     @cached_property
     def _sections(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", include={"task", "data", "model", "recipe", "evaluation"})
+        return self.model_dump(mode="json", include={"task", "data", "model", "adapter", "recipe", "evaluation"})
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
@@ -232,7 +238,9 @@ def _fill_searched(values: dict[str, Any]) -> Iterator[Fault]:
     for axis, written in _axes_of(values).items():
         section, field = _target(axis)
         table = values[section]
-        owners = models_in(Study.model_fields[section].annotation) if section in ("task", "data", "model") else []
+        owners = (
+            models_in(Study.model_fields[section].annotation) if section in ("task", "data", "model", "adapter") else []
+        )
         if field in _NOT_SEARCHED or not any(field in owner.model_fields for owner in owners):
             continue
         if field in table:

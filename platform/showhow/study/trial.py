@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import BaseModel, ValidationError, model_validator
 
 from showhow.metrics import TEST, VALIDATION
+from showhow.study.adapter import Adapter
 from showhow.study.dataset_spec import TRAIN, DatasetSpec
 from showhow.study.faults import Fault, faults_of, refuse
 from showhow.study.recipe import STRICT, ModelSpec, Recipe, ScratchModel
@@ -29,6 +30,7 @@ class Trial(BaseModel):
     task: AnyTask
     data: Data
     model: ModelSpec
+    adapter: Adapter | None = None
     recipe: Recipe
     evaluation: Evaluation
 

@@ -53,6 +53,19 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class RunNoted:
+    """Something happened to a run that its metrics do not tell. kind: `resumed` when it goes on from a checkpoint made
+    after so many examples, so that what it reported until then holds; `adapted` when memory ran out and it goes on
+    laid out otherwise, from its last checkpoint or from its beginning."""
+
+    run: str
+    kind: Literal["resumed", "adapted"]
+    examples: int
+    text: str
+    seconds_since_epoch: float
+
+
+@dataclass(frozen=True)
 class RepliesSampled:
     """Some replies of a run with their grades, for people to read. Each row: question, target, reply, answer_right,
     steps_right, first_wrong_step."""
@@ -88,7 +101,7 @@ class StudyEnded:
     seconds_since_epoch: float
 
 
-Event = StudyStarted | RunStarted | Reported | RepliesSampled | RunEnded | StudyEnded
+Event = StudyStarted | RunStarted | Reported | RunNoted | RepliesSampled | RunEnded | StudyEnded
 
 
 class Tracker(Protocol):

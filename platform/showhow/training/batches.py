@@ -7,6 +7,7 @@ question (the loss is on the response only) and on padding.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy import ndarray
 from showhow.errors import TrialError
 from showhow.seeds import seed_for
 from showhow.study.recipe import Recipe
+from showhow.training.ranks import rank, world_size
 from showhow.training.tokens import TokenFile
 
 IGNORED = -100
@@ -49,23 +51,36 @@ def row_order(lengths: Int[ndarray, " rows"], batch_size: int, seed: int) -> Ite
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one optimizer step learns from: its micro-batches, and the tokens in them without padding."""
+    """What one optimizer step learns from: this process's micro-batches; and of the whole batch, over all processes,
+    the tokens without padding and how many of them are targets."""
 
     micro_batches: list[Batch]
     tokens: int
+    targets: int
 
 
-def training_batches(file: TokenFile, recipe: Recipe, seed: int, is_seq2seq: bool) -> Iterator[StepBatch]:
-    """Yield the batch of one optimizer step after another, without end. Raises TrialError when the model cannot take
-    packed rows."""
+def training_batches(
+    file: TokenFile,
+    recipe: Recipe,
+    seed: int,
+    is_seq2seq: bool,
+    micro_batch_size: int | None = None,
+    first_step: int = 0,
+) -> Iterator[StepBatch]:
+    """Yield the batch of one optimizer step after another, from `first_step` on, without end. The processes that train
+    together deal each batch among them. micro_batch_size: another than the recipe's.
+
+    Raises TrialError when the model cannot take packed rows."""
     if recipe.batching == "packed" and is_seq2seq:
         raise TrialError('batching = "packed" is for causal models only; use "grouped" for models with an encoder')
     collate = packed_batch if recipe.batching == "packed" else seq2seq_batch if is_seq2seq else causal_batch
-    micro = recipe.micro_batch_size or recipe.batch_size
+    micro = micro_batch_size or recipe.micro_batch_size or recipe.batch_size
     lengths = file.prompt_lengths + file.target_lengths
-    for rows in row_order(lengths, recipe.batch_size, seed):
-        parts = [rows[start : start + micro] for start in range(0, len(rows), micro)]
-        yield StepBatch([collate(file, part) for part in parts], int(lengths[rows].sum()))
+    for rows in islice(row_order(lengths, recipe.batch_size, seed), first_step, None):
+        own = rows[rank() :: world_size()]
+        parts = [own[start : start + micro] for start in range(0, len(own), micro)]
+        tokens, targets = int(lengths[rows].sum()), int(file.target_lengths[rows].sum())
+        yield StepBatch([collate(file, part) for part in parts], tokens, targets)
 
 
 def causal_batch(file: TokenFile, rows: Rows) -> Batch:

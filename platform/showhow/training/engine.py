@@ -1,6 +1,7 @@
 """The plain torch engine: forward, backward and optimizer step of one device."""
 
 import math
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -8,20 +9,35 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from showhow.study.recipe import Recipe
-from showhow.training.batches import IGNORED, Batch
+from showhow.training.batches import IGNORED, Batch, StepBatch
 from showhow.training.lean import lean_loss
 from showhow.training.memory import keep_freed_memory
 from showhow.training.model import is_seq2seq
 
+Read = Callable[[str], torch.Tensor]
+
 
 class Engine(Protocol):
-    """What the training loop needs of an engine."""
+    """What training, evaluation and checkpoints need of an engine."""
 
     model: torch.nn.Module
 
-    def step(self, micro_batches: list[Batch], learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one optimizer step. Returns the mean loss per target token (nats) and the gradient norm before clipping,
-        both as tensors still on the device, so that nothing waits for it."""
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the model's forward pass runs."""
+
+    def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do one optimizer step. Returns this process's part of the mean loss per target token (nats; the parts of all
+        processes add up to it) and the gradient norm before clipping, both as tensors still on the device, so that
+        nothing waits for them."""
+
+    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield what is needed to go on, the same whatever the engine and the number of processes: of each trained
+        parameter `weight/NAME`, `exp_avg/NAME` and `exp_avg_sq/NAME`, whole, in float32 and on the CPU. All processes
+        must take part, and get the same; a tensor is valid until the next one is asked for."""
+
+    def load_state(self, read: Read, steps: int) -> None:
+        """Go on from a state of this or another engine, after so many optimizer steps. `read` returns a tensor of the
+        state by its name."""
 
 
 def learning_rate_at(recipe: Recipe, examples: int) -> float:
@@ -57,12 +73,16 @@ class PlainEngine:
             keep_freed_memory()
         self.model = model.to(self._device)
         self._recipe = recipe
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        matrices = _end_to_end([parameter for parameter in trained if parameter.ndim >= 2], self._device)
-        others = _end_to_end([parameter for parameter in trained if parameter.ndim < 2], self._device)
-        self._parameters = [matrices, others]
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        matrices = {name: parameter for name, parameter in trained.items() if parameter.ndim >= 2}
+        others = {name: parameter for name, parameter in trained.items() if parameter.ndim < 2}
+        self._rows = [(_end_to_end([*group.values()], self._device), group) for group in (matrices, others)]
+        self._parameters = [row for row, _ in self._rows]
         self._optimizer = torch.optim.AdamW(
-            [{"params": [matrices], "weight_decay": recipe.weight_decay}, {"params": [others], "weight_decay": 0.0}],
+            [
+                {"params": [row], "weight_decay": decay}
+                for row, decay in zip(self._parameters, (recipe.weight_decay, 0.0), strict=True)
+            ],
             lr=recipe.learning_rate,
             betas=(recipe.beta_1, recipe.beta_2),
             fused=True,
@@ -75,14 +95,13 @@ class PlainEngine:
             return torch.autocast(self._device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def step(self, micro_batches: list[Batch], learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one optimizer step over micro-batches that together make a batch (see Engine.step)."""
-        targets = sum(int((batch["labels"] != IGNORED).sum()) for batch in micro_batches)
+    def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do one optimizer step (see Engine.step)."""
         loss = torch.zeros((), device=self._device)
-        for batch in micro_batches:
-            moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
+        for micro_batch in batch.micro_batches:
+            moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in micro_batch.items()}
             with self.autocast():
-                part = response_loss(self.model, moved) / targets
+                part = response_loss(self.model, moved) / batch.targets
             part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.gradient_clip)
@@ -91,6 +110,31 @@ class PlainEngine:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=False)
         return loss, norm
+
+    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield what is needed to go on (see Engine.state)."""
+        for row, group in self._rows:
+            moments = self._optimizer.state[row]
+            kinds = {"weight": row.detach()} | {kind: moments[kind] for kind in _MOMENTS if kind in moments}
+            for kind, values in kinds.items():
+                for (name, parameter), part in zip(group.items(), _apart(values, group), strict=True):
+                    yield f"{kind}/{name}", part.view_as(parameter).cpu()
+
+    def load_state(self, read: Read, steps: int) -> None:
+        """Go on from a state (see Engine.load_state)."""
+        for row, group in self._rows:
+            moments = {kind: torch.zeros_like(row) for kind in _MOMENTS}
+            for kind, values in {"weight": row.detach(), **moments}.items():
+                for (name, parameter), part in zip(group.items(), _apart(values, group), strict=True):
+                    part.view_as(parameter).copy_(read(f"{kind}/{name}"))
+            self._optimizer.state[row] = {"step": torch.tensor(float(steps), device=self._device), **moments}
+
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def _apart(row: torch.Tensor, group: dict[str, torch.nn.Parameter]) -> tuple[torch.Tensor, ...]:
+    return torch.split(row, [parameter.numel() for parameter in group.values()])
 
 
 def _end_to_end(parameters: list[torch.nn.Parameter], device: torch.device) -> torch.nn.Parameter:

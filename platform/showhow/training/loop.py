@@ -13,6 +13,7 @@ from showhow.study.recipe import Recipe
 from showhow.training.batches import StepBatch
 from showhow.training.engine import Engine, learning_rate_at
 from showhow.training.model import parameter_count
+from showhow.training.ranks import summed
 
 # The loss is read off the device only so often, so that a GPU is not made to wait at each step.
 _CHECK_EVERY_STEPS = 20
@@ -38,20 +39,26 @@ class Progress:
 
 
 def train(
-    engine: Engine, recipe: Recipe, batches: Iterator[StepBatch], report_every_examples: int
+    engine: Engine,
+    recipe: Recipe,
+    batches: Iterator[StepBatch],
+    report_every_examples: int,
+    since: Progress | None = None,
 ) -> Iterator[Progress]:
     """Train until the recipe's max_examples, yielding after each `report_every_examples` and at the end.
 
-    The time between two yields, in which the caller may evaluate, is not counted. Raises TrialError when the loss is
-    not a number or has diverged."""
+    since: how far an earlier process had come, whose state the engine has; `batches` begin with the next. The time
+    between two yields, in which the caller may evaluate, is not counted. Raises TrialError when the loss is not a
+    number or has diverged."""
     steps = recipe.max_examples // recipe.batch_size
     weights = parameter_count(engine.model)
-    tokens, seconds, guard = 0, 0.0, _LossGuard(recipe.batch_size)
+    reported, tokens, seconds = (since.examples, since.tokens, since.train_seconds) if since else (0, 0, 0.0)
+    guard = _LossGuard(recipe.batch_size)
     losses: list[torch.Tensor] = []
     norms: list[torch.Tensor] = []
-    reported, started = 0, time.perf_counter()
+    started = time.perf_counter()
     engine.model.train()
-    for step in range(steps):
+    for step in range(reported // recipe.batch_size, steps):
         rate = learning_rate_at(recipe, step * recipe.batch_size)
         batch = next(batches)
         tokens += batch.tokens
@@ -65,7 +72,7 @@ def train(
         if due:
             elapsed = time.perf_counter() - started
             seconds += elapsed
-            mean_loss, mean_norm = (float(torch.stack(values).mean()) for values in (losses, norms))
+            mean_loss, mean_norm = float(summed(torch.stack(losses).mean())), float(torch.stack(norms).mean())
             speed = (examples - reported) / elapsed
             yield Progress(examples, tokens, 6.0 * weights * tokens, mean_loss, mean_norm, rate, seconds, speed)
             losses, norms, reported, started = [], [], examples, time.perf_counter()
@@ -74,7 +81,7 @@ def train(
 
 def _step(engine: Engine, batch: StepBatch, rate: float, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     try:
-        return engine.step(batch.micro_batches, rate)
+        return engine.step(batch, rate)
     except torch.OutOfMemoryError as error:  # the same batch would need as much again
         shapes = ", ".join(" x ".join(map(str, part["input_ids"].shape)) for part in batch.micro_batches[:1])
         raise TrialError(
@@ -91,7 +98,7 @@ class _LossGuard:
         self._first: float | None = None
 
     def check(self, losses: list[torch.Tensor], steps_done: int) -> None:
-        values = torch.stack(losses[-_CHECK_EVERY_STEPS:]).tolist()
+        values = summed(torch.stack(losses[-_CHECK_EVERY_STEPS:])).tolist()
         for index, value in enumerate(values):
             if not math.isfinite(value):
                 step = steps_done - len(values) + index + 1

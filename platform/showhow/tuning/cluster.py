@@ -33,9 +33,9 @@ class Node:
 
     def runs_at_once(self, resources: Resources) -> int:
         """How many runs find room on it."""
-        rooms = [self.cpus // resources.cpus_per_trial]
-        if resources.gpus_per_trial:
-            rooms.append(int(self.gpus / resources.gpus_per_trial + 1e-9))
+        rooms = [self.cpus // resources.cpus_per_device]
+        if resources.gpus_per_device:
+            rooms.append(int(self.gpus / resources.gpus_per_device + 1e-9))
         return min(rooms)
 
 
@@ -147,7 +147,7 @@ def _quiet() -> dict[str, str]:
 
 def _check_local(resources: Resources) -> None:
     """Refuse what this machine cannot hold before seconds are spent on starting a cluster."""
-    if not resources.gpus_per_trial:
+    if not resources.gpus_per_device:
         _check_fits(_this_machine(), resources, "this machine has")
 
 
@@ -159,13 +159,13 @@ def _check_fits(cluster: Cluster, resources: Resources, who: str) -> None:
     if cluster.runs_at_once(resources):
         return
     cpus, gpus = max(node.cpus for node in cluster.nodes), max(node.gpus for node in cluster.nodes)
-    if resources.cpus_per_trial > cpus:
+    if resources.cpus_per_device > cpus:
         raise UserError(
-            f"resources.cpus_per_trial = {resources.cpus_per_trial}, but {who} {cpus} CPUs; "
+            f"resources.cpus_per_device = {resources.cpus_per_device}, but {who} {cpus} CPUs; "
             f"set it to at most {cpus}, or give the --address of a cluster with larger machines"
         )
     raise UserError(
-        f"resources.gpus_per_trial = {resources.gpus_per_trial:g}, but {who} {gpus:g} GPUs (with "
-        f"{resources.cpus_per_trial} CPUs beside them); "
+        f"resources.gpus_per_device = {resources.gpus_per_device:g}, but {who} {gpus:g} GPUs (with "
+        f"{resources.cpus_per_device} CPUs beside them); "
         "set it to 0 to train on CPUs, or give the --address of a cluster with GPUs"
     )

@@ -44,6 +44,11 @@ class StudyFolder:
         return self.path / "accuracy.png"
 
     @property
+    def checkpoints(self) -> Path:
+        """A folder of each run that keeps its state or its weights, named as its key."""
+        return self.path / "checkpoints"
+
+    @property
     def definition(self) -> Path:
         """The study with its defaults filled in."""
         return self.path / "study.json"

@@ -122,10 +122,10 @@ def flat_params(trial: Trial, seed: int) -> dict[str, Json]:
     """Return every setting of a run under a dotted name, recipe fields bare."""
     params: dict[str, Json] = {"explanation": trial.level.value, "seed": seed}
     params |= trial.recipe.model_dump(mode="json")
-    for section in ("task", "data", "model", "evaluation"):
-        params |= {
-            f"{section}.{name}": value for name, value in getattr(trial, section).model_dump(mode="json").items()
-        }
+    for section in ("task", "data", "model", "adapter", "evaluation"):
+        settings = getattr(trial, section)
+        if settings is not None:
+            params |= {f"{section}.{name}": value for name, value in settings.model_dump(mode="json").items()}
     return params
 
 

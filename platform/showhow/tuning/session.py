@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray.air._internal import usage
@@ -15,6 +16,8 @@ from ray import tune
 from showhow.datasets.prepare import Preparation
 from showhow.errors import UserError
 from showhow.evidence.journal import read_outcomes
+from showhow.study.assignment import Assignment
+from showhow.study.layout import layout_of
 from showhow.study.study import Study
 from showhow.tracking.tracker import Event, Tracker
 from showhow.tuning.folder import StudyFolder
@@ -76,12 +79,23 @@ class Session:
 
         def configure(run: Run) -> dict[str, Any]:
             ready = self._preparation.of(run.trial)
-            return configuration(run.trial, run.seed, ready.shards, ready.tokenizer, study.stop.goal_accuracy)
+            return configuration(
+                Assignment(
+                    trial=run.trial,
+                    seed=run.seed,
+                    shards={split: Path(path) for split, path in ready.shards.items()},
+                    tokenizer=Path(ready.tokenizer),
+                    goal_accuracy=study.stop.goal_accuracy,
+                    layout=layout_of(run.trial.recipe, study.resources, study.sharding),
+                    checkpoints=self._folder.checkpoints / run.key,
+                    save_every_seconds=60 * study.checkpoints.every_minutes,
+                )
+            )
 
         search = TuneSearch(iter(proposer), configure)
         resources = study.resources
         trainable = tune.with_resources(
-            self._trainable, {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+            self._trainable, {"CPU": resources.cpus_per_device, "GPU": resources.gpus_per_device}
         )
         # Tune saves its own state beside ours, and complains aloud where two savings meet; what fails for us is raised.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)

@@ -5,12 +5,11 @@ The process is warm: Ray keeps it and gives it the next run, so torch and transf
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 from showhow.errors import TrialError
-from showhow.study.trial import Trial
+from showhow.study.assignment import Assignment
 
 # What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an
 # object with one of these keys.
@@ -18,17 +17,9 @@ MESSAGE = "message"
 METRICS, OUTCOME, FAILURE = "metrics", "outcome", "failure"
 
 
-def configuration(
-    trial: Trial, seed: int, shards: dict[str, str], tokenizer: str, goal: float | None
-) -> dict[str, Any]:
-    """Return a run as plain JSON values, the form in which Ray sends it to a process."""
-    return {
-        "trial": trial.model_dump_json(),
-        "seed": seed,
-        "shards": shards,
-        "tokenizer": tokenizer,
-        "goal_accuracy": goal,
-    }
+def configuration(run: Assignment) -> dict[str, str]:
+    """Return a run as plain JSON, the form in which Ray sends it to a process."""
+    return {"assignment": run.model_dump_json()}
 
 
 def run_trial(config: dict[str, Any]) -> None:
@@ -37,13 +28,10 @@ def run_trial(config: dict[str, Any]) -> None:
     from showhow.methods import sft  # loads torch; the driver, which imports this file, must not wait for that
     from showhow.training.threads import use_threads
 
-    trial = Trial.model_validate_json(config["trial"])
     use_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    shards = sft.Shards({split: Path(path) for split, path in config["shards"].items()}, Path(config["tokenizer"]))
+    run = Assignment.model_validate_json(config["assignment"])
     try:
-        outcome = sft.fine_tune(
-            trial, config["seed"], shards, config["goal_accuracy"], lambda metrics: _say(METRICS, metrics)
-        )
+        outcome = sft.fine_tune(run, lambda metrics: _say(METRICS, metrics))
     except TrialError as error:
         _say(FAILURE, str(error))
         return

@@ -1,0 +1,54 @@
+"""Which of the processes that train one model together this one is, and what they tell each other. Alone it is the
+first of one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+def rank() -> int:
+    """Return this process's number, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return how many processes there are."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def summed(values: Tensor) -> Tensor:
+    """Return the sum over all processes, which must all ask for it."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def gathered(items: Sequence[Any]) -> list[Any]:
+    """Return what each process dealt itself of a list by `dealt`, in the order of the whole; all must ask for it."""
+    if world_size() == 1:
+        return list(items)
+    hands: list[Any] = [None] * world_size()
+    distributed.all_gather_object(hands, list(items))
+    whole: list[Any] = [None] * sum(map(len, hands))
+    for number, hand in enumerate(hands):
+        whole[number :: world_size()] = hand
+    return whole
+
+
+def dealt(items: Sequence[Any]) -> Sequence[Any]:
+    """Return this process's share of a list: every world_size-th item, from its rank on."""
+    return items[rank() :: world_size()]
+
+
+def agreed(mine: float) -> float:
+    """Return the first process's value, for decisions that all must take alike; all must ask for it."""
+    if world_size() == 1:
+        return mine
+    value = torch.tensor([mine if rank() == 0 else 0.0], dtype=torch.float64)
+    if distributed.get_backend() == "nccl":
+        value = value.cuda()
+    return float(summed(value))
