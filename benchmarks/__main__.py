@@ -16,9 +16,11 @@ NAMES = (
     "generate_data",
     "load",
     "train",
+    "large",
     "reply",
     "track",
     "trial_overhead",
+    "train_start",
     "stopping",
     "sweep",
 )

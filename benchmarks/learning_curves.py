@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from showhow.datasets.prepare import Preparation
 from showhow.metrics import TEST, VALIDATION, on_split
 from showhow.study.assignment import Assignment
-from showhow.study.layout import layout_of
+from showhow.study.fitting import layout_of
 from showhow.study.sections import Resources, Sharding
 from showhow.study.study import Study
 from showhow.study.trial import Trial
@@ -87,7 +87,7 @@ def _run(trial: Trial, seed: int, preparation: Preparation) -> Curve:
         shards={split: Path(path) for split, path in ready.shards.items()},
         tokenizer=Path(ready.tokenizer),
         goal_accuracy=None,
-        layout=layout_of(trial.recipe, Resources(), Sharding()),
+        layout=layout_of(trial, Resources(), Sharding()),
     )
     fine_tune(run, reports.append)
     return Curve(

@@ -1,6 +1,9 @@
 """How a figure of speed is taken: ours and the peer alternately, several times; the median, and the spread beside
 it."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,3 +66,10 @@ def alternately(
 def spread(values: list[float]) -> float:
     """Return (largest - smallest) / median."""
     return (max(values) - min(values)) / median(values)
+
+
+def run_python(*arguments: str, **settings: str) -> str:
+    """Run Python in a process of its own, with variables set in its environment; return what it printed."""
+    environment = os.environ | settings
+    done = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True, env=environment)
+    return done.stdout

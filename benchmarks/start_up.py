@@ -7,16 +7,13 @@ run is plain_start.py. After the last run ours compares, draws a picture and fil
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import Figure, alternately, spread
+from benchmarks.measure import Figure, alternately, run_python, spread
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import Reported, RunEnded
 
@@ -34,7 +31,7 @@ def figures(full: bool = False) -> list[Figure]:
     found = []
     for name, arguments in (("showhow --help", ["--help"]), ("showhow check", ["check", STUDY])):
         ours, python = alternately(
-            partial(_python, "-m", "showhow.cli", *arguments), partial(_python, "-c", "pass"), repeats=7
+            partial(run_python, "-m", "showhow.cli", *arguments), partial(run_python, "-c", "pass"), repeats=7
         )
         found.append(Figure(name, "s", median(ours), spread(ours), limit=median(python), is_rate=False))
     return found + _runs(7 if full else 3)
@@ -73,7 +70,7 @@ def _showhow() -> tuple[float, float]:
     way to the driver is counted."""
     with tempfile.TemporaryDirectory() as home:
         begun = time.time()
-        _python("-m", "showhow.cli", "run", STUDY, "--set", *SHORT, "--name", "start", SHOWHOW_HOME=home)
+        run_python("-m", "showhow.cli", "run", STUDY, "--set", *SHORT, "--name", "start", SHOWHOW_HOME=home)
         ended = time.time()
         events = read_events(Path(home) / "start" / "journal.jsonl")
     reports = [event for event in events if isinstance(event, Reported)]
@@ -85,13 +82,7 @@ def _showhow() -> tuple[float, float]:
 def _plain(*arguments: str) -> tuple[float, float]:
     """Return the same of the plain script."""
     begun = time.time()
-    output = _python("-m", "benchmarks.plain_start", *arguments)
+    output = run_python("-m", "benchmarks.plain_start", *arguments)
     ended = time.time()
     first, last = json.loads(output.splitlines()[-1])
     return first - begun, ended - last
-
-
-def _python(*arguments: str, **settings: str) -> str:
-    environment = os.environ | settings
-    done = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True, env=environment)
-    return done.stdout

@@ -37,9 +37,10 @@ from showhow.study.recipe import Recipe, ScratchModel
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
 from showhow.training.batches import IGNORED, row_order, training_batches
-from showhow.training.engine import PlainEngine, computes_in_bfloat16
+from showhow.training.engine import PlainEngine
 from showhow.training.loop import train
 from showhow.training.model import build_model, is_seq2seq
+from showhow.training.precision import computes_in_bfloat16
 from showhow.training.tokens import TokenFile
 
 EXAMPLES, CHECKED_STEPS, NATS_APART = 4_000, 8, 1e-3
@@ -89,7 +90,7 @@ def _figure(case: Case, folder: Path) -> Figure:
             for _ in range(1 + REPEATS)
         ]
     mine, theirs = ([pair[side] for pair in pairs[1:]] for side in (0, 1))
-    limit = _matmul_speed() / ours.operations_per_token()
+    limit = matmul_speed() / ours.operations_per_token()
     return Figure(f"training {case.name}", "tokens/s", median(mine), spread(mine), peer=median(theirs), limit=limit)
 
 
@@ -97,7 +98,7 @@ class _Ours:
     def __init__(self, case: Case, file: TokenFile, precision: str = "auto") -> None:
         self._recipe = _recipe(case, precision)
         self._file = file
-        self.engine = PlainEngine(_model(case, file), self._recipe)
+        self.engine = PlainEngine(model_of(case, file), self._recipe)
 
     def tokens_per_second(self) -> float:
         """Train as a run does: the loop, its batches, its engine."""
@@ -129,8 +130,8 @@ def _peer_tokens_per_second(case: Case, path: Path, folder: Path) -> float:
 class _Peer(TrainerCallback):  # type: ignore[misc]
     def __init__(self, case: Case, file: TokenFile, folder: Path) -> None:
         self._tokens, self._started, self._taken = 0, 0.0, 0.0
-        self._seq2seq, self._pad = _is_seq2seq(case), file.special.pad
-        rows = _rows_for_trainer(file, range(len(file)), self._seq2seq)
+        self._seq2seq, self._pad = has_encoder(case), file.special.pad
+        rows = rows_for_trainer(file, range(len(file)), self._seq2seq)
         self._trainer = _trainer(case, file, rows, folder, self._collate, precise=False)
         self._trainer.add_callback(self)
 
@@ -156,12 +157,12 @@ class _Peer(TrainerCallback):  # type: ignore[misc]
 def _check_equal_losses(case: Case, file: TokenFile, folder: Path) -> None:
     """Train both over the same batches in float32 and compare the losses of the first steps."""
     recipe = _recipe(case, "float32")
-    engine = PlainEngine(_model(case, file), recipe)
+    engine = PlainEngine(model_of(case, file), recipe)
     engine.model.train()
-    batches = training_batches(file, recipe, 0, _is_seq2seq(case))
+    batches = training_batches(file, recipe, 0, has_encoder(case))
     ours = [float(engine.step(batch, recipe.learning_rate)[0]) for batch in _first(batches)]
     order = np.concatenate(list(_first(row_order(file.prompt_lengths + file.target_lengths, case.batch_size, 0))))
-    rows = _rows_for_trainer(file, order.tolist(), _is_seq2seq(case))
+    rows = rows_for_trainer(file, order.tolist(), has_encoder(case))
     pad = file.special.pad
     trainer = _trainer(case, file, rows, folder, lambda some: padded(some, pad), precise=True)
     trainer.train()
@@ -195,7 +196,7 @@ def _trainer(
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-    trainer = Trainer(model=_model(case, file), args=settings, data_collator=collate, train_dataset=rows)
+    trainer = Trainer(model=model_of(case, file), args=settings, data_collator=collate, train_dataset=rows)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -210,7 +211,7 @@ def padded(rows: list[dict[str, torch.Tensor]], pad: int) -> dict[str, torch.Ten
     }
 
 
-def _rows_for_trainer(file: TokenFile, rows: Any, seq2seq: bool) -> list[dict[str, torch.Tensor]]:
+def rows_for_trainer(file: TokenFile, rows: Any, seq2seq: bool) -> list[dict[str, torch.Tensor]]:
     found = []
     for row in rows:
         prompt, target = (torch.from_numpy(part.astype(np.int64)) for part in (file.prompt(row), file.target(row)))
@@ -234,13 +235,13 @@ def _recipe(case: Case, precision: str) -> Recipe:
     )
 
 
-def _model(case: Case, file: TokenFile) -> torch.nn.Module:
+def model_of(case: Case, file: TokenFile) -> torch.nn.Module:
     model: Any = build_model(ScratchModel.model_validate(case.model), file.special, 0)
     model.set_attn_implementation("eager")
     return model  # type: ignore[no-any-return]
 
 
-def _is_seq2seq(case: Case) -> bool:
+def has_encoder(case: Case) -> bool:
     return bool(case.model["architecture"] == "t5")
 
 
@@ -248,7 +249,7 @@ def _first(batches: Iterator[Any]) -> Iterator[Any]:
     return islice(batches, CHECKED_STEPS)
 
 
-def _matmul_speed() -> float:
+def matmul_speed() -> float:
     """Floating-point operations a second of a large matrix product, in the type that training computes in."""
     dtype = torch.bfloat16 if computes_in_bfloat16(torch.device("cpu")) else torch.float32
     left, right = (torch.ones(1024, 1024, dtype=dtype) for _ in range(2))

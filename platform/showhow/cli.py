@@ -4,13 +4,14 @@ import argparse
 import gc
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from showhow import __version__
+from showhow.command_name import command_name
 from showhow.errors import UserError
+from showhow.model_commands import add_model_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("name", help="the study's name")
     results.add_argument("--json", action="store_true", help="as JSON, for scripts")
     results.set_defaults(command=_results)
+
+    add_model_commands(commands.add_parser)
 
     ui = commands.add_parser("ui", help="browse studies in the MLflow UI")
     ui.add_argument("name", nargs="?", help="the study whose runs to open")
@@ -176,7 +179,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _same_command(chosen: argparse.Namespace) -> str:
-    words = [_command(), "run", chosen.study]
+    words = [command_name(), "run", chosen.study]
     words += ["--set", *chosen.changes] if chosen.changes else []
     words += ["--name", chosen.name] if chosen.name else []
     words += ["--address", chosen.address] if chosen.address else []
@@ -213,14 +216,8 @@ def _show(study: "Study", result: "StudyResult", folder: "StudyFolder") -> int:
     runs = sum(row.runs for row in result.rows)
     saved = f"; goals and early stopping saved {result.examples_saved:.0%} of the examples"
     console.print(f"{runs} runs{saved if result.examples_saved else ''}.")
-    console.print(f"\nBrowse: {_command()} ui {folder.name}   Picture: {folder.picture}", soft_wrap=True)
+    console.print(f"\nBrowse: {command_name()} ui {folder.name}   Picture: {folder.picture}", soft_wrap=True)
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
-
-
-def _command() -> str:
-    """Return what a person types to call this command again: its path, unless it is found without."""
-    called = sys.argv[0]
-    return called if os.path.basename(called) == "showhow" and shutil.which("showhow") is None else "showhow"
 
 
 def _ui(chosen: argparse.Namespace) -> int:

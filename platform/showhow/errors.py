@@ -20,7 +20,12 @@ class TrialError(Exception):
 
 
 class OutOfMemoryError(TrialError):
-    """A trial found no room on its devices as it is laid out. Laid out otherwise it may."""
+    """A trial found no room on its devices as it is laid out. Laid out otherwise it may. `examples`: how many it had
+    been trained on, where that is known."""
+
+    def __init__(self, message: str, examples: int = 0) -> None:
+        super().__init__(message)
+        self.examples = examples
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

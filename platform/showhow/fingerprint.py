@@ -17,6 +17,13 @@ def fingerprint(value: Json) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
+def placeless(value: Json) -> Json:
+    """Return a definition without its `path` entries: where a file lies is not what it is, which its hash says."""
+    if isinstance(value, dict):
+        return {key: placeless(inner) for key, inner in value.items() if key != "path"}
+    return [placeless(inner) for inner in value] if isinstance(value, list) else value
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with path.open("rb") as file:

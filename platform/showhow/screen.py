@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from showhow.metrics import VALIDATION, on_split
-from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyStarted
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyStarted
 
 _ACCURACY = on_split(VALIDATION, "accuracy")
 _BAR_WIDTH = 20
@@ -25,6 +25,7 @@ class _Row:
     accuracy: float | None = None
     loss: float | None = None
     state: str = "running"
+    note: str = ""
 
     @property
     def budget(self) -> int:
@@ -53,6 +54,8 @@ class PlainLines:
                     f"{event.run} {row.start.level}: {event.examples:,} of {row.budget:,} examples, "
                     f"accuracy {accuracy:.2f}, loss {loss:.3f}",
                 )
+            case RunNoted() if event.run in self._rows:
+                self._say(event, f"{event.run} {self._rows[event.run].start.level}: {event.kind}: {event.text}")
             case RunEnded() if event.run in self._rows:
                 self._say(event, f"{event.run} {self._rows[event.run].start.level}: {_ending(event)}")
 
@@ -63,7 +66,7 @@ class PlainLines:
     def close(self) -> None:
         """Nothing is left to print."""
 
-    def _say(self, event: RunStarted | Reported | RunEnded, line: str) -> None:
+    def _say(self, event: RunStarted | Reported | RunNoted | RunEnded, line: str) -> None:
         self.say(f"{time.strftime('%H:%M:%S', time.localtime(event.seconds_since_epoch))} {line}")
 
 
@@ -93,6 +96,8 @@ class LiveTable:
                 row = self._rows[event.run]
                 row.examples, row.loss = event.examples, event.metrics["train_loss"]
                 row.accuracy = event.metrics[_ACCURACY]
+            case RunNoted() if event.run in self._rows:
+                self._rows[event.run].note = f"{event.kind}: {event.text}"
             case RunEnded() if event.run in self._rows:
                 self._rows[event.run].state = _ending(event)
 
@@ -128,7 +133,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
         f"{bar} {row.examples:,}",
         "-" if row.accuracy is None else f"{row.accuracy:.2f}",
         "-" if row.loss is None else f"{row.loss:.3f}",
-        row.state,
+        f"{row.state}, {row.note}" if row.note and row.state == "running" else row.state,
     )
 
 

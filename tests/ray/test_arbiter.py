@@ -72,6 +72,15 @@ def test_one_late_seed_does_not_stop_a_trial_that_is_good_on_average() -> None:
     assert run_whole(arbiter, "long", "good", 1, loss=0.1) == BUDGET
 
 
+def test_a_run_that_found_no_room_is_no_rival() -> None:
+    arbiter = Arbiter(asha(), seeds=1)
+    for examples in range(EVERY, BUDGET, EVERY):
+        arbiter.report("long", "too large", 0, metrics(examples, 0.01), BUDGET)
+    arbiter.forget("long", "too large", 0)
+    arbiter.forget("long", "never begun", 0)
+    assert run_whole(arbiter, "long", "poor", 0, loss=2.0) == BUDGET
+
+
 def test_with_one_seed_in_the_study_one_seed_decides() -> None:
     arbiter = Arbiter(asha(min_seeds=2), seeds=1)
     run_whole(arbiter, "long", "good", 0, loss=0.1)

@@ -6,11 +6,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from showhow.evidence.journal import read_outcomes
+from showhow.evidence.outcome import RunOutcome
+from showhow.study.study import Study
 from showhow.tracking.jsonl import read_events
-from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted
+from showhow.tuning.run_study import run_study
 
+SAVE_AT_EACH_REPORT = "checkpoints.every_minutes=0"
 LONG_RUNS = ("--set", "recipe.max_examples=3200", "evaluation.every_examples=80")
 
 
@@ -66,7 +73,7 @@ def go_on(showhow, tiny_file: Path, home: Path, before: list[Event]) -> list[Eve
 
 def test_ctrl_c_marks_the_runs_and_the_same_command_goes_on(tiny_file: Path, showhow, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    process = showhow("run", tiny_file, *LONG_RUNS, home=home)
+    process = showhow("run", tiny_file, *LONG_RUNS, SAVE_AT_EACH_REPORT, home=home)
     wait_for(process, home / "tiny" / "journal.jsonl", lambda events: len(reports(events)) > 10)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group hears it
     output, errors = process.communicate(timeout=60)
@@ -78,6 +85,15 @@ def test_ctrl_c_marks_the_runs_and_the_same_command_goes_on(tiny_file: Path, sho
     events = go_on(showhow, tiny_file, home, before)
     attempts = {event.run: event.attempt for event in events if isinstance(event, RunStarted)}
     assert max(attempts.values()) == 2
+    resumed = {event.run for event in events if isinstance(event, RunNoted) and event.kind == "resumed"}
+    assert resumed
+    assert resumed <= ended(before, "interrupted")
+    left = list((home / "tiny" / "checkpoints").glob("*/*"))
+    assert 0 < len(left) <= 4, "the weights of the best three, and of the best of each level"
+    for run in left:
+        (weights,) = run.iterdir()
+        assert list(weights.glob("weights-*"))
+        assert not list(weights.glob("optimizer-*"))
 
 
 def test_a_killed_driver_loses_nothing_and_leaves_no_process(tiny_file: Path, showhow, tmp_path: Path) -> None:
@@ -100,22 +116,35 @@ def test_a_killed_driver_loses_nothing_and_leaves_no_process(tiny_file: Path, sh
     go_on(showhow, tiny_file, home, before)
 
 
-def test_a_killed_trial_process_is_tried_again_while_its_siblings_go_on(
+def test_a_killed_trial_process_goes_on_from_its_checkpoint_while_its_sibling_goes_on(
     tiny_file: Path, showhow, tmp_path: Path
 ) -> None:
-    home = tmp_path / "home"
-    process = showhow("run", tiny_file, *LONG_RUNS, home=home)
+    home, one_seed = tmp_path / "home", (*LONG_RUNS, "seeds=[0]", SAVE_AT_EACH_REPORT)
+    process = showhow("run", tiny_file, *one_seed, home=home)
     journal = home / "tiny" / "journal.jsonl"
     wait_for(process, journal, lambda events: len(reports(events)) > 10)
-    victims = [pid for pid in processes_of(home) if re.match(rb"ray::(ImplicitFunc|run_trial)", command_line(pid))]
+    victims = [pid for pid in processes_of(home) if re.match(rb"ray::(ImplicitFunc|run_)", command_line(pid))]
     os.kill(victims[0], signal.SIGKILL)
     output, errors = process.communicate(timeout=400)
     assert process.returncode == 0, output + errors
-    events = read_events(journal)
-    assert len(ended(events, "finished")) == 4
-    attempts = [event.attempt for event in events if isinstance(event, RunStarted)]
-    assert max(attempts) == 2
     assert "attempt 2" in output
+    events = read_events(journal)
+    assert [event.attempt for event in events if isinstance(event, RunStarted)].count(2) == 1
+    (note,) = (event for event in events if isinstance(event, RunNoted))
+    assert f"resumed: {note.text}" in output
+    told = [event.examples for event in events if isinstance(event, Reported) and event.run == note.run]
+    assert note.kind == "resumed"
+    assert len(told) - len(set(told)) <= 2, "what it trained again: what was reported after the last save"
+    assert sorted(set(told)) == list(range(80, 3201, 80))
+    undisturbed = showhow("run", tiny_file, "--name", "quiet", *one_seed, home=home)
+    output, errors = undisturbed.communicate(timeout=400)
+    assert undisturbed.returncode == 0, output + errors
+    assert outcomes(journal) == outcomes(home / "quiet" / "journal.jsonl")
+
+
+def outcomes(journal: Path) -> list[RunOutcome]:
+    found = sorted(read_outcomes(read_events(journal)), key=lambda run: run.trial)
+    return [replace(run, seconds=0.0) for run in found]
 
 
 def command_line(pid: int) -> bytes:
@@ -143,3 +172,47 @@ def test_a_failed_run_is_recorded_with_its_reason_while_its_siblings_go_on(
     assert all("training loss" in (event.reason or "") for event in failures)
     assert len(ended(events, "finished")) >= 4
     assert "Traceback" not in errors
+
+
+def test_a_run_that_finds_no_room_is_infeasible_while_its_sibling_finishes(tiny_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cramped.toml"
+    text = tiny_file.read_text().replace("hidden_size = 32\nlayers = 1", "hidden_size = 768\nlayers = 4")
+    path.write_text(text.replace("max_examples = 800", "max_examples = 16").replace("= 80\n", "= 16\n"))
+    study = Study.load(path, changes=("seeds=[0]", "recipe.batch_size=4"))
+
+    def cramped(config: dict[str, Any]) -> None:
+        import resource
+        from pathlib import Path
+
+        from showhow.methods.sft import fine_tune
+        from showhow.tuning.trial import assignment, run_trial
+
+        run = assignment(config)
+        if run.trial.level != "long":
+            return run_trial(config)
+        small = run.trial.model.model_copy(update={"hidden_size": 32, "layers": 1})
+        warm = run.model_copy(update={"trial": run.trial.model_copy(update={"model": small}), "checkpoints": None})
+        fine_tune(warm, lambda _metrics: None)  # loads all that is loaded late
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        addresses = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        # The model takes 113 MB, and its weights laid end to end as much again.
+        resource.setrlimit(resource.RLIMIT_AS, (addresses + 180 * 2**20, before[1]))
+        try:
+            return run_trial(config)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    run_study(study, home=tmp_path / "home", trainable=cramped)
+    events = read_events(tmp_path / "home" / "tiny" / "journal.jsonl")
+    ends = {event.run: event for event in events if isinstance(event, RunEnded)}
+    assert {run: end.status for run, end in ends.items()} == {
+        "trial-000/seed-0": "finished",
+        "trial-001/seed-0": "failed",
+    }
+    assert (ends["trial-001/seed-0"].reason or "").startswith("infeasible: out of memory")
+    notes = [event.text for event in events if isinstance(event, RunNoted)]
+    assert [text.rpartition("is now ")[2] for text in notes] == [
+        "micro-batches of 2",
+        "micro-batches of 1",
+        "micro-batches of 1, activations recomputed",
+    ]

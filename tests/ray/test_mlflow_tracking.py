@@ -26,7 +26,16 @@ from showhow.errors import UserError
 from showhow.tracking.address import tracking_uri
 from showhow.tracking.mlflow import MlflowTracker, check_reachable, publish_views, study_identity
 from showhow.tracking.server import UiServer, serve_ui
-from showhow.tracking.tracker import Event, RepliesSampled, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted
+from showhow.tracking.tracker import (
+    Event,
+    RepliesSampled,
+    Reported,
+    RunEnded,
+    RunNoted,
+    RunStarted,
+    StudyEnded,
+    StudyStarted,
+)
 
 SECRET = "hunter2"  # noqa: S105 - what must not be found again
 STATUSES = {"finished": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -235,6 +244,23 @@ def test_a_resumed_study_continues_the_same_runs(uri: str, tmp_path: Path) -> No
     assert "mlflow.note.content" not in run.data.tags
     assert (run.data.params["learning_rate"], run.data.params["new"]) == ("0.001", "1")
     assert after["quickstart"].info.status == "FINISHED"
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_shows_its_notes_and_no_point_twice(uri: str, tmp_path: Path) -> None:
+    again = [
+        run_started(0, attempt=2, start=1100.0),
+        RunNoted(run_key(0), "resumed", 128, "goes on after 128 examples", 1101.0),
+        *reports(0, 5, start=1102.0)[2:],  # the third was told, but not yet saved, when the process died
+        RunNoted(run_key(0), "adapted", 320, "micro-batches of 16", 1110.0),
+    ]
+    told = [study_started(), run_started(0), *reports(0, 3), *again]
+    for events in (told, told, [*told, run_started(0, attempt=3, start=1200.0), *reports(0, 2, start=1201.0)]):
+        record(uri, tmp_path / "study", events)
+        run = runs_of(uri)[run_key(0)]
+        assert history(uri, run, "validation/accuracy") == [(64 * point, point / 100) for point in range(1, 6)]
+        resumed, adapted = run.data.tags["showhow.notes"].splitlines()
+        assert resumed == "1970-01-01 00:18:21 UTC, 128 examples, resumed: goes on after 128 examples"
+        assert "320 examples, adapted: micro-batches of 16" in adapted
 
 
 def test_a_fresh_folder_starts_new_runs_and_no_folder_goes_by_the_definition(uri: str, tmp_path: Path) -> None:

@@ -160,3 +160,15 @@ def test_a_cluster_that_does_not_answer_is_refused(tiny_file: Path, showhow, tmp
     assert process.returncode == 2
     assert "--address 127.0.0.1:1" in errors
     assert "Traceback" not in errors
+
+
+def test_the_best_run_is_exported_registered_and_asked(finished: Finished, showhow) -> None:
+    process = showhow("export", "tiny", home=finished.home)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "MLflow: models:/tiny/1\n" in output
+    process = showhow("predict", "tiny", "1+2 + 3", "--json", home=finished.home)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    (answer,) = json.loads(output)
+    assert (answer["question"], answer["expected"]) == ("1+2+3=", "1")

@@ -11,8 +11,12 @@ import torch
 from showhow.datasets.generate import generate
 from showhow.datasets.tokenise import tokenise
 from showhow.datasets.tokenizer import StudyTokenizer, symbol_tokenizer
+from showhow.study.assignment import Assignment
 from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.study.fitting import layout_of
 from showhow.study.recipe import Recipe, ScratchModel
+from showhow.study.sections import Resources, Sharding
+from showhow.study.trial import Trial
 from showhow.tasks import task_named
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
@@ -83,6 +87,54 @@ def sizes() -> Callable[..., ScratchModel]:
         of_llama = {"initializer_range": 0.1} if architecture == "llama" else {}
         return ScratchModel.model_validate(
             {"architecture": architecture, "hidden_size": 32, "layers": 2, "heads": 2} | of_llama | changes
+        )
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def prepared(home: Path) -> Callable[..., Assignment]:
+    """What a process is told, with the datasets that it reads made."""
+
+    def made(trial: Trial, seed: int = 0, goal: float | None = None, **changes: Any) -> Assignment:
+        words = symbol_tokenizer([trial.dataset(split).task for split in trial.splits])
+        words.save(home / "tokenizer" / words.fingerprint / "tokenizer.json")
+        files = {
+            split: tokenise(generate(trial.dataset(split), home, on_cluster=False), words, 4096, 0.0)
+            for split in trial.splits
+        }
+        return Assignment(
+            trial=trial,
+            seed=seed,
+            shards=files,
+            tokenizer=home / "tokenizer" / words.fingerprint / "tokenizer.json",
+            goal_accuracy=goal,
+            **{"layout": layout_of(trial, Resources(), Sharding())} | changes,
+        )
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def trial(easy: Task, recipe: Recipes) -> Callable[..., Trial]:
+    """A trial of a small model on an easy task."""
+
+    def made(level: str = "long", architecture: str = "llama", evaluation: Any = None, **changes: Any) -> Trial:
+        size: dict[str, float] = {"hidden_size": 64, "layers": 2, "heads": 2}
+        size |= {"initializer_range": 0.04, "rope_theta": 30.0} if architecture == "llama" else {}
+        return Trial.model_validate(
+            {
+                "name": "trial-000",
+                "level": level,
+                "point": {},
+                "task": easy.model_dump(),
+                "data": {"train_examples": 150, "eval_examples": 12, "eval_splits": {"longer": {"terms": 4}}},
+                "model": {"kind": "scratch", "architecture": architecture, **size},
+                "recipe": recipe(
+                    **{"max_examples": 8000, "batch_size": 16, "learning_rate": 2e-3} | changes
+                ).model_dump(),
+                "evaluation": evaluation or {"every_examples": 800},
+            }
         )
 
     return made

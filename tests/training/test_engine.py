@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from showhow.study.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
 from showhow.training.batches import IGNORED, Batch, StepBatch, causal_batch, seq2seq_batch
-from showhow.training.engine import PlainEngine, learning_rate_at, response_loss
+from showhow.training.engine import END_TO_END, PlainEngine, learning_rate_at, response_loss
 from showhow.training.model import build_model
 from showhow.training.tokens import TokenFile
 
@@ -162,3 +162,46 @@ def test_parameters_stay_those_of_the_model_while_they_lie_end_to_end(
     engine.step(whole([causal_batch(file, np.arange(8))]), 1e-3)
     assert not any(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
     assert not any(p.grad is None or bool(p.grad.any()) for p in model.parameters())
+
+
+@both
+def test_a_large_model_that_is_not_laid_end_to_end_learns_the_same(
+    tokens: Files, recipe: Recipes, sizes: Sizes, architecture: str
+) -> None:
+    file, collate = tokens(), COLLATE[architecture]
+    steps, states = [], []
+    for most in (END_TO_END, 0):
+        engine = PlainEngine(build_model(sizes(architecture), file.special, 0), recipe(weight_decay=0.1), most)
+        batches = [whole([collate(file, np.arange(start, start + 8))]) for start in (0, 8, 16)]
+        steps.append([tuple(map(float, engine.step(batch, 1e-3))) for batch in batches])
+        states.append({name: tensor.clone() for name, tensor in engine.state()})
+    for one, other in zip(*steps, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert float((tensor - states[1][name]).abs().quantile(0.99)) < 1e-5, name
+
+
+@both
+@pytest.mark.parametrize("ends", [(END_TO_END, 0), (0, END_TO_END)])
+def test_an_engine_goes_on_from_the_state_of_another_as_that_would_have(
+    tokens: Files, recipe: Recipes, sizes: Sizes, architecture: str, ends: tuple[int, int]
+) -> None:
+    file, collate = tokens(), COLLATE[architecture]
+    batches = [whole([collate(file, np.arange(start, start + 8))]) for start in (0, 8, 16, 24)]
+    first = PlainEngine(build_model(sizes(architecture), file.special, 0), recipe(), ends[0])
+    for batch in batches[:2]:
+        first.step(batch, 1e-3)
+    state = {name: tensor.clone() for name, tensor in first.state()}
+    second = PlainEngine(build_model(sizes(architecture), file.special, 1), recipe(), ends[1])
+    second.load_state(state.__getitem__, 2)
+    for batch in batches[2:]:
+        assert float(second.step(batch, 1e-3)[0]) == pytest.approx(float(first.step(batch, 1e-3)[0]), rel=1e-5)
+
+
+def test_float16_scales_its_losses_and_learns(tokens: Files, easy: Task, recipe: Recipes, sizes: Sizes) -> None:
+    file = tokens(easy)
+    engine = PlainEngine(build_model(sizes(), file.special, 0), recipe(precision="float16"))
+    steps = [engine.step(whole([causal_batch(file, np.arange(32))]), 3e-3) for _ in range(15)]
+    assert float(steps[-1][0]) < 0.8 * float(steps[0][0])
+    assert float(steps[0][1]) < 100  # the norm is that of gradients that are not scaled

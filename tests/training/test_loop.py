@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from showhow.errors import TrialError
+from showhow.errors import OutOfMemoryError, TrialError
 from showhow.study.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
 from showhow.training.batches import StepBatch, training_batches
@@ -34,7 +34,7 @@ class Losses:
     """An engine that takes no step and gives the losses it was told to."""
 
     def __init__(self, losses: list[float]) -> None:
-        self.model = torch.nn.Linear(2, 2)
+        self.model, self.flops_per_token = torch.nn.Linear(2, 2), 36.0
         self._losses = iter(losses)
 
     def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,11 +135,52 @@ def test_the_time_between_reports_is_not_counted(tokens: Files, recipe: Recipes,
     assert seconds[1] - seconds[0] < 0.5
 
 
-def test_too_little_memory_ends_the_run_saying_what_to_do(tokens: Files, recipe: Recipes) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 2.00 GiB"),
+    ],
+)
+def test_too_little_memory_ends_the_run_as_such_saying_what_to_do(
+    tokens: Files, recipe: Recipes, error: Exception
+) -> None:
     class Full(Losses):
         def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
+            raise error
 
     of = recipe(batch_size=8)
-    with pytest.raises(TrialError, match=r"out of memory at step 1, .* 8 x \d+ tokens; .*micro_batch_size.*2.00 GiB\)"):
+    with pytest.raises(
+        OutOfMemoryError, match=r"out of memory at step 1, .* 8 x \d+ tokens; .*micro_batch_size.*2.00 GiB\)"
+    ):
         list(train(Full([]), of, training_batches(tokens(), of, 0, False), 100))
+
+
+def test_what_dropout_leaves_out_is_a_function_of_seed_and_step_so_a_resumed_run_goes_on_as_it_would_have(
+    tokens: Files, recipe: Recipes, sizes: Sizes
+) -> None:
+    file, of = tokens(), recipe(max_examples=64)
+
+    def made() -> PlainEngine:
+        model: Any = build_model(sizes("t5"), file.special, 0)
+        model.config.dropout_rate = 0.1  # as in every published T5
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.1
+        return PlainEngine(model, of)
+
+    def trained(engine: PlainEngine, seed: int, since: Progress | None = None) -> list[Progress]:
+        step = since.examples // of.batch_size if since else 0
+        batches = training_batches(file, of, 0, True, first_step=step)
+        return list(train(engine, of, batches, 8, since, seed))
+
+    whole, other = trained(made(), 0), trained(made(), 1)
+    engine = made()
+    halfway = next(p for p in train(engine, of, training_batches(file, of, 0, True), 8, None, 0) if p.examples == 32)
+    state = {name: tensor.clone() for name, tensor in engine.state()}
+    torch.rand(7)  # what happened before in this process does not matter
+    resumed = made()
+    resumed.load_state(state.__getitem__, 4)
+    rest = trained(resumed, 0, halfway)
+    assert [p.train_loss for p in rest] == pytest.approx([p.train_loss for p in whole[4:]], rel=1e-6)
+    assert not {p.train_loss for p in whole} & {p.train_loss for p in other}

@@ -9,16 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+from folders import SENTENCES, causal_folder, seq2seq_folder
+from transformers import GPT2LMHeadModel
 
-from showhow.datasets.examples import draw_block
 from showhow.datasets.tokenizer import StudyTokenizer, pretrained_tokenizer
 from showhow.errors import TrialError
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
 from showhow.study.recipe import PretrainedModel, Recipe, ScratchModel
-from showhow.tasks import task_named
-from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
 from showhow.training.batches import training_batches
 from showhow.training.engine import PlainEngine
@@ -29,54 +25,6 @@ from showhow.training.tokens import SpecialTokens, TokenFile
 
 Files = Callable[..., TokenFile]
 SPECIAL = SpecialTokens(pad=0, end=1, start=None, vocabulary=40)
-SENTENCES: Task = task_named("modular_sum", {"terms": 2, "below": 12, "modulus": 3, "style": "sentence"})
-
-
-def texts() -> list[str]:
-    of = DatasetSpec(task=SENTENCES, level=Level.LONG, split=TRAIN, examples=100, seed=9, control_length=Level.LONG)
-    return [text for row in draw_block(of, 0, 100)[0] for text in (row.question, row.target)]
-
-
-def causal_folder(folder: Path) -> Path:
-    """A GPT-2 of two layers with its byte-level tokenizer, whose padding was added later, as people do."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<|endoftext|>"]
-    tokenizer.train_from_iterator(
-        texts(), trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
-    )
-    size = tokenizer.get_vocab_size()
-    tokenizer.add_special_tokens(["[PAD]"])
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=size, n_embd=48, n_layer=2, n_head=2, initializer_range=0.1)
-    return saved(folder, GPT2LMHeadModel(config), tokenizer, {"eos_token": "<|endoftext|>", "pad_token": "[PAD]"})
-
-
-def seq2seq_folder(folder: Path) -> Path:
-    """A T5 of two layers with a tokenizer that, as T5's, reads line breaks as blanks."""
-    pad, end, unknown = special = ["<pad>", "</s>", "<unk>"]
-    # Whole words before single signs. A trained vocabulary would be another in each process.
-    signs = sorted({sign for text in [*texts(), "; ."] for sign in text if not sign.isspace()} | {"▁"})
-    words = sorted({"▁" + word for text in texts() for word in text.split()} - set(signs))
-    pieces = [(piece, 0.0) for piece in special] + [(sign, -9.0) for sign in signs] + [(word, -1.0) for word in words]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
-    tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    torch.manual_seed(0)
-    config = T5Config(vocab_size=128, d_model=48, d_kv=24, d_ff=96, num_layers=2, num_heads=2, decoder_start_token_id=0)
-    settings = {"eos_token": end, "pad_token": pad, "unk_token": unknown}
-    return saved(folder, T5ForConditionalGeneration(config), tokenizer, settings)
-
-
-def saved(folder: Path, model: Any, tokenizer: Tokenizer, settings: dict[str, str]) -> Path:
-    model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +69,7 @@ def test_a_pretrained_folder_trains_from_its_weights_and_is_evaluated(
         model = build(folders[name], seed, file.special)
         assert is_seq2seq(model) == (name == "seq2seq_folder")
         batches = training_batches(file, of, 0, is_seq2seq(model))
-        told = islice(train(PlainEngine(model, of), of, batches, 320), reports)
+        told = islice(train(PlainEngine(model, of), of, batches, 320, seed=seed), reports)
         return model, [progress.train_loss for progress in told]
 
     model, losses = trained(seed=0, reports=5)

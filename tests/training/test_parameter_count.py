@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from showhow.datasets.tokenizer import symbol_tokenizer
-from showhow.study.plan import parameter_count, vocabulary_size
+from showhow.study.lengths import vocabulary_size
+from showhow.study.model_sizes import sizes_of
 from showhow.study.recipe import ScratchModel
 from showhow.study.study import Study
 from showhow.tasks import TASKS, task_named
@@ -56,4 +57,6 @@ def test_the_quickstart_is_planned_with_the_parameters_it_has() -> None:
     size = tokenizer.tokenizer.get_vocab_size()
     special = SpecialTokens(tokenizer.ids.pad, tokenizer.ids.end, tokenizer.ids.start, size)
     model = real.build_model(trial.model, special, seed=0)
-    assert parameter_count(trial) == pytest.approx(real.parameter_count(model), rel=0.01)
+    sizes = sizes_of(trial)
+    assert sizes is not None
+    assert sizes.parameters == pytest.approx(real.parameter_count(model), rel=0.01)

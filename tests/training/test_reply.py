@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedConfig
 
 from showhow.datasets.tokenizer import symbol_tokenizer
 from showhow.study.recipe import Recipe, ScratchModel
@@ -88,7 +89,7 @@ class Parrot(torch.nn.Module):
 
     def __init__(self, token: int, vocabulary: int) -> None:
         super().__init__()
-        self.config: Any = type("Config", (), {"is_encoder_decoder": False})
+        self.config = PreTrainedConfig(is_encoder_decoder=False)
         self.logits = torch.nn.Parameter(torch.nn.functional.one_hot(torch.tensor(token), vocabulary).float())
 
     def forward(self, input_ids: torch.Tensor, past_key_values: Any = None, **_: Any) -> Any:

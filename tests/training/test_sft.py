@@ -2,70 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from showhow.datasets.generate import generate
-from showhow.datasets.tokenise import tokenise
-from showhow.datasets.tokenizer import symbol_tokenizer
 from showhow.errors import TrialError
 from showhow.methods.sft import Outcome, fine_tune
 from showhow.metrics import find
 from showhow.study.assignment import Assignment
-from showhow.study.layout import layout_of
-from showhow.study.recipe import Recipe
-from showhow.study.sections import Resources, Sharding
 from showhow.study.trial import Trial
 
 Reports = list[dict[str, float]]
 Prepared = Callable[..., Assignment]
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    home = tmp_path_factory.mktemp("prepared")
-
-    def made(trial: Trial, seed: int = 0, goal: float | None = None) -> Assignment:
-        words = symbol_tokenizer([trial.dataset(split).task for split in trial.splits])
-        words.save(home / "tokenizer" / words.fingerprint / "tokenizer.json")
-        files = {
-            split: tokenise(generate(trial.dataset(split), home, on_cluster=False), words, 4096, 0.0)
-            for split in trial.splits
-        }
-        return Assignment(
-            trial=trial,
-            seed=seed,
-            shards=files,
-            tokenizer=home / "tokenizer" / words.fingerprint / "tokenizer.json",
-            goal_accuracy=goal,
-            layout=layout_of(trial.recipe, Resources(), Sharding()),
-        )
-
-    return made
-
-
-@pytest.fixture
-def trial(easy: Any, recipe: Callable[..., Recipe]) -> Callable[..., Trial]:
-    def made(level: str = "long", architecture: str = "llama", evaluation: Any = None, **changes: Any) -> Trial:
-        size: dict[str, float] = {"hidden_size": 64, "layers": 2, "heads": 2}
-        size |= {"initializer_range": 0.04, "rope_theta": 30.0} if architecture == "llama" else {}
-        return Trial.model_validate(
-            {
-                "name": "trial-000",
-                "level": level,
-                "point": {},
-                "task": easy.model_dump(),
-                "data": {"train_examples": 150, "eval_examples": 12, "eval_splits": {"longer": {"terms": 4}}},
-                "model": {"kind": "scratch", "architecture": architecture, **size},
-                "recipe": recipe(
-                    **{"max_examples": 8000, "batch_size": 16, "learning_rate": 2e-3} | changes
-                ).model_dump(),
-                "evaluation": evaluation or {"every_examples": 800},
-            }
-        )
-
-    return made
 
 
 def run(trial: Trial, prepared: Prepared, goal: float | None, seed: int = 0) -> tuple[Outcome, Reports]:

@@ -22,6 +22,7 @@ from showhow.tracking.tracker import (
     RepliesSampled,
     Reported,
     RunEnded,
+    RunNoted,
     RunStarted,
     StudyEnded,
     StudyStarted,
@@ -35,6 +36,7 @@ EXAMPLES: tuple[Event, ...] = (
     REPORTED,
     RepliesSampled("trial-1/seed-0", "test", [{"question": "1+1", "steps_right": None}], 1.6),
     RunEnded("trial-1/seed-0", "stopped", "median", None, {"grades": [True, False]}, 1.7),
+    RunNoted("trial-1/seed-0", "resumed", 64, "goes on after 64 examples", 1.75),
     StudyEnded("finished", "long is best", ["picture.png"], {"examples": 64.0}, 1.8),
 )
 
@@ -63,6 +65,7 @@ events: st.SearchStrategy[Event] = st.one_of(
         seconds,
     ),
     st.builds(Reported, words, st.integers(0), measured, seconds),
+    st.builds(RunNoted, words, st.sampled_from(["resumed", "adapted"]), st.integers(0), words, seconds),
     st.builds(RepliesSampled, words, words, st.lists(objects, max_size=2), seconds),
     st.builds(RunEnded, words, statuses, st.none() | words, st.none() | words, objects, seconds),
     st.builds(StudyEnded, statuses, words, st.lists(words, max_size=2), measured, seconds),

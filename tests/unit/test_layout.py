@@ -67,6 +67,8 @@ STUDY = "search_spaces/quickstart.toml"
 COMMANDS = [
     ["check", STUDY],
     ["plan", STUDY],
+    ["plan", "search_spaces/paper_t5.toml"],
+    ["plan", "search_spaces/lora_qwen.toml"],
     ["tasks"],
     ["explain", "listops"],
     ["explain", "modular_sum", "--level", "none"],

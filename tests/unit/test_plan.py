@@ -1,17 +1,42 @@
 """Laws of the plan: it counts what the study will run, and its estimates follow from stated formulas."""
 
 import json
+from math import prod
 from pathlib import Path
 
 import pytest
 from studies import changed, load
 
 from showhow.seeds import rng_for
-from showhow.study.plan import make_plan, mean_symbols, planned_trials, vocabulary_size
+from showhow.study.lengths import mean_symbols, vocabulary_size
+from showhow.study.plan import make_plan, planned_trials
 from showhow.tasks import TASKS, task_named
 from showhow.tasks.explain import Level, explain, symbols
 
 LR = "learning_rate = { log_uniform = [1e-4, 1e-3] }"
+
+
+def store_llama(folder: Path, hidden: int = 64, layers: int = 2, vocabulary: int = 100) -> None:
+    """A pretrained model's folder, but for its weights' values."""
+    folder.mkdir(parents=True)
+    shapes = {"model.embed_tokens.weight": [vocabulary, hidden]}
+    for layer in range(layers):
+        shapes |= {f"model.layers.{layer}.self_attn.{part}_proj.weight": [hidden, hidden] for part in "qkvo"}
+        shapes |= {f"model.layers.{layer}.mlp.{part}_proj.weight": [4 * hidden, hidden] for part in ("gate", "up")}
+        shapes[f"model.layers.{layer}.mlp.down_proj.weight"] = [hidden, 4 * hidden]
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + 4 * prod(shape)]}
+        end += 4 * prod(shape)
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": 2, "vocab_size": vocabulary}
+    settings = {"model_type": "llama", "intermediate_size": 4 * hidden, "tie_word_embeddings": True, **sizes}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text("{}")
 
 
 def test_runs_are_trials_times_seeds_and_datasets_are_counted_once(tmp_path: Path) -> None:
@@ -47,7 +72,7 @@ def test_at_once_run_as_many_as_fit(tmp_path: Path, cpus: int, resources: str, a
 def test_tokens_and_arithmetic_follow_from_lengths_and_parameters(tmp_path: Path) -> None:
     study = load(tmp_path)
     plan = make_plan(study, 2)
-    by_hand = sum(round(sum(mean_symbols(trial.dataset("train"))) * 1_600) for trial in study.trials) * 2
+    by_hand = sum(round(mean_symbols(trial.dataset("train")).tokens * 1_600) for trial in study.trials) * 2
     assert plan.train_tokens == by_hand
     assert plan.parameters is not None
     assert plan.flops == pytest.approx(6.0 * plan.parameters * by_hand)
@@ -75,16 +100,54 @@ def test_the_vocabulary_holds_every_symbol_that_problems_show(kind: str) -> None
     assert task.largest_number + 1 < vocabulary_size(task) < task.largest_number + 100
 
 
-def test_a_pretrained_model_is_measured_where_it_lies(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
+def pretrained(name: str, more: str = "") -> tuple[str, str]:
     scratch = 'kind = "scratch"\narchitecture = "llama"\nhidden_size = 64\nlayers = 2'
-    text = changed((scratch, f'kind = "pretrained"\nname = "{folder}"'))
-    plan = make_plan(load(tmp_path, text), 2)
-    assert (plan.parameters, plan.flops, plan.memory_bytes_per_run) == (None, None, None)
-    folder.mkdir()
-    header = json.dumps({"__metadata__": {}, "a": {"shape": [3, 5]}, "b": {"shape": []}}).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    assert make_plan(load(tmp_path, text), 2).parameters == 16
+    return scratch, f'kind = "pretrained"\nname = "{name}"\n{more}'
+
+
+def test_a_model_that_is_not_on_this_disk_costs_nobody_knows_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    plan = make_plan(load(tmp_path, changed(pretrained("somebody/something"))), 2)
+    assert (plan.parameters, plan.flops, plan.memory_bytes_per_run, plan.hours) == (None, None, None, None)
+    assert [model.layout.devices for model in plan.models] == [1]
+
+
+def test_a_pretrained_model_is_measured_where_it_lies_also_in_the_cache_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = []
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--somebody--something"
+    for name, folder in ((str(tmp_path / "here"), tmp_path / "here"), ("somebody/something", cached / "snapshots/abc")):
+        store_llama(folder)
+        (cached / "refs").mkdir(parents=True, exist_ok=True)
+        (cached / "refs" / "main").write_text("abc")
+        plans.append(make_plan(load(tmp_path, changed(pretrained(name))), 2))
+    assert plans[0].parameters == plans[1].parameters == 100 * 64 + 2 * (4 * 64 * 64 + 3 * 64 * 256)
+    assert plans[0].memory_bytes_per_run == plans[1].memory_bytes_per_run != None  # noqa: E711
+    assert "here" in plans[0].models[0].name
+
+
+def test_models_of_different_sizes_have_a_row_each(tmp_path: Path) -> None:
+    axis = "model.hidden_size = { grid = [64, 1024] }"
+    plan = make_plan(load(tmp_path, changed(("hidden_size = 64\n", ""), (LR, f"{LR}\n{axis}"))), 2)
+    small, large = plan.models
+    assert small.trials + large.trials == plan.trials
+    assert (small.parameters or 0) < (large.parameters or 0) == plan.parameters
+    assert small.hours is not None
+    assert large.hours is not None
+    assert small.hours < large.hours
+
+
+def test_hours_on_gpus_are_known_when_their_speed_is(tmp_path: Path) -> None:
+    def hours(*resources: str) -> float | None:
+        text = changed(("cpus_per_device = 1", "\n".join(("gpus_per_device = 1", *resources))))
+        return make_plan(load(tmp_path, text), 8).hours
+
+    assert hours() is None
+    assert hours("device_tflops = 100") == pytest.approx(10 * (hours("device_tflops = 1000") or 0))
 
 
 def test_larger_batches_and_models_need_more_memory(tmp_path: Path) -> None:

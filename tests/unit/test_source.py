@@ -120,7 +120,7 @@ ONE_MISTAKE = [
     ("longer =", '"../x" =', '"../x"', ["a split is named with small letters"]),
     ("2_000", "0", "train_examples", ["data.train_examples: got 0, must be at least 1"]),
     ("2_000", "-5", "train_examples", ["data.train_examples: got -5, must be at least 1"]),
-    ("2_000", "1_000_000_000", "train_examples", ["1,000,000,000 different questions", "1,000,000 in all and 80%"]),
+    ("2_000", "1_000_000_000", "train_examples", ["1,000,000,000 different questions", "800,000 there (80% of all)"]),
     ("= 100\n", "= 900_000\n", "eval_examples", ["data.eval_examples: 900,000 different questions asked"]),
     ("= 100\n", "= 100\nmax_dropped_share = 1.5\n", "max_dropped", ["got 1.5, must be at most 1"]),
     ("= 100\n", '= 100\ncontrol_length = "none"\n', "control_length", ['"none" has no length to copy']),

@@ -4,12 +4,13 @@ drawn.
 Pure. Everything here is a function of the dataset's spec and the block's number, never of who computes it.
 """
 
-import hashlib
 import random
+from functools import lru_cache
 from typing import NamedTuple
 
+from showhow.errors import UserError
 from showhow.seeds import rng_for
-from showhow.study.dataset_spec import DatasetSpec
+from showhow.study.dataset_spec import DatasetSpec, question_hash
 from showhow.tasks.base import Problem, Task
 from showhow.tasks.explain import Level, explain, render
 
@@ -29,17 +30,15 @@ class Example(NamedTuple):
     matched: str | None
 
 
-def question_hash(question: str) -> int:
-    """Return a 63-bit hash of a question's text: equal questions are duplicates, and the hash decides the split."""
-    return int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big") >> 1
-
-
 def draw_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Example], list[int]]:
     """Draw a block of candidates that belong to the spec's split; return them with their hashes. Repeats are still in.
 
     They are fewer than `examples` when the task has hardly any question in that split. The stream is keyed by task,
-    split, seed and block but not by level, so that all levels explain the same problems."""
-    key = ("problems", spec.task.model_dump_json(), spec.split, spec.seed, block)
+    split, seed and block but not by level, so that all levels explain the same problems. A task that is a list gives
+    each of its problems once."""
+    if spec.task.listed is not None:
+        return _listed_block(spec, block, examples)
+    key = ("problems", spec.task.identity, spec.split, spec.seed, block)
     rng, other_rng = rng_for(*key), rng_for("others", *key)
     buckets = spec.buckets
     rows: list[Example] = []
@@ -56,6 +55,28 @@ def draw_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Examp
         rows.append(to_example(spec.task, spec.level, spec.control_length, problem, other))
         hashes.append(hashed)
     return rows, hashes
+
+
+def _listed_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Example], list[int]]:
+    problems = _in_split(spec.task, spec.split, spec.buckets, spec.seed)
+    if len(problems) == 1 and spec.level is Level.SHUFFLED:
+        raise UserError(f"the {spec.split} split has one question, and no other whose steps `shuffled` could show")
+    first = block * BLOCK_EXAMPLES
+    rows = [
+        # The next of the same split lends its steps: another question, and none of a split held out.
+        to_example(spec.task, spec.level, spec.control_length, problems[index], problems[(index + 1) % len(problems)])
+        for index in range(first, min(first + examples, len(problems)))
+    ]
+    return rows, [question_hash(row.question) for row in rows]
+
+
+@lru_cache(maxsize=8)
+def _in_split(task: Task, split: str, buckets: range, seed: int) -> list[Problem]:
+    """Return a split's problems in an order of the dataset's seed, so that a part of them is no matter of their order
+    in the file."""
+    problems = [problem for problem in task.listed or () if question_hash(problem.question) % 100 in buckets]
+    rng_for("listed", task.identity, split, seed).shuffle(problems)
+    return problems
 
 
 def _another(task: Task, problem: Problem, rng: random.Random) -> Problem:

@@ -20,12 +20,14 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from showhow.datasets.examples import BLOCK_EXAMPLES, draw_block
-from showhow.datasets.manifest import MANIFEST, Manifest, Shard
+from showhow.datasets.manifest import MANIFEST, Manifest, Shard, Source
 from showhow.datasets.whole import whole_folder
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.study.dataset_spec import DatasetSpec
+from showhow.tasks.base import Task
 from showhow.tasks.explain import count_symbols
+from showhow.tasks.imported import Imported
 
 SCHEMA = pa.schema(
     [("question", pa.string()), ("target", pa.string()), ("answer", pa.string()), ("matched", pa.string())]
@@ -44,8 +46,9 @@ Hashes = Int64[ndarray, " candidates"]
 
 
 def is_large(spec: DatasetSpec) -> bool:
-    """True for datasets that are worth spreading over a cluster."""
-    return spec.examples > _BLOCKS_WORTH_A_CLUSTER * BLOCK_EXAMPLES
+    """True for datasets that are worth spreading over a cluster. Reading a list is not: each worker would read it
+    all."""
+    return spec.task.listed is None and spec.examples > _BLOCKS_WORTH_A_CLUSTER * BLOCK_EXAMPLES
 
 
 def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
@@ -107,6 +110,11 @@ def _draw_enough(spec: DatasetSpec, folder: Path, on_cluster: bool) -> tuple[lis
 
 
 def _exhausted(spec: DatasetSpec, found: int) -> UserError:
+    if isinstance(spec.task, Imported):
+        return UserError(
+            f"the {spec.split} split asks for {spec.examples:,} different questions, but {spec.task.path} has "
+            f"{found:,} there; ask for fewer"
+        )
     return UserError(
         f"the {spec.split} split asks for {spec.examples:,} different questions, but the task yields hardly "
         f"more than {found:,} there; ask for fewer or make the task larger ({spec.task!r})"
@@ -163,15 +171,33 @@ def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int) -> M
     rows = sum(int(block["rows"]) for block in shards)
     return Manifest(
         fingerprint=spec.fingerprint,
-        spec=spec,
+        spec=spec.model_copy(update={"task": _placeless(spec.task)}),
         rows=rows,
         symbols=sum(int(block["symbols"]) for block in shards),
         candidates=candidates,
         duplicate_share=round(1 - rows / candidates, 6),
-        chance=round(1 / len(spec.task.answers), 6),
+        chance=round(spec.task.chance, 6),
         majority_answer=majority,
         majority_share=round(answers[majority] / rows, 6),
         shards=tuple(Shard.model_validate({name: block[name] for name in Shard.model_fields}) for block in shards),
+        source=_source(spec),
+    )
+
+
+def _placeless(task: Task) -> Task:
+    """A manifest names a file, but not where it lies."""
+    return task.model_copy(update={"path": Path(task.path).name}) if isinstance(task, Imported) else task
+
+
+def _source(spec: DatasetSpec) -> Source | None:
+    if not isinstance(spec.task, Imported):
+        return None
+    rows = spec.task.rows
+    return Source(
+        rows_read=rows.read,
+        rows_unusable=rows.bad,
+        rows_repeated=rows.repeated,
+        questions_in_split=spec.available or 0,
     )
 
 

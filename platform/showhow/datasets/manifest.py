@@ -29,10 +29,23 @@ class Shard(BaseModel):
     sha256: str
 
 
+class Source(BaseModel):
+    """What became of the rows of an imported file: how many were read; were unusable, by reason; repeated a question of
+    an earlier row. The others have a question each, of which so many belong to the dataset's split."""
+
+    model_config = STRICT
+
+    rows_read: int
+    rows_unusable: dict[str, int]
+    rows_repeated: int
+    questions_in_split: int
+
+
 class Manifest(BaseModel):
     """What produced a dataset. symbols: tokens as the from-scratch tokenizer counts them, questions and targets.
-    duplicate_share: of the candidates drawn, the share dropped because the question was there already. chance: 1 /
-    number of possible answers. majority_answer, majority_share: the commonest answer and how often it is right."""
+    duplicate_share: of the candidates drawn, the share dropped because the question was there already. chance: how
+    often guessing is right. majority_answer, majority_share: the commonest answer and how often it is right. source: of
+    an imported dataset."""
 
     model_config = STRICT
 
@@ -46,6 +59,7 @@ class Manifest(BaseModel):
     majority_answer: str
     majority_share: float
     shards: tuple[Shard, ...]
+    source: Source | None = None
 
     def write(self, folder: Path) -> None:
         """Write the manifest in one move, so that it is there whole or not at all."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from showhow.datasets.generate import generate, is_large
 from showhow.datasets.manifest import Manifest
 from showhow.datasets.tokenise import read_lengths, tokenise
-from showhow.datasets.tokenizer import StudyTokenizer, tokenizer_for
+from showhow.datasets.tokenizer import StudyTokenizer, check_settings, tokenizer_for
 from showhow.errors import UserError
 from showhow.fingerprint import Json
 from showhow.study.dataset_spec import DatasetSpec
@@ -78,7 +78,9 @@ class Preparation:
         """Return what the tracker shows of a dataset; the rest stands in its manifest, to which `path` leads."""
         if tokens not in self._summaries:  # every run asks, and hundreds read the same
             lengths = read_lengths(Path(tokens))
-            self._summaries[tokens] = self.manifest(spec).model_dump(mode="json", exclude={"spec", "shards"}) | {
+            manifest = self.manifest(spec)
+            self._summaries[tokens] = manifest.model_dump(mode="json", exclude={"spec", "shards", "source"}) | {
+                **(manifest.source.model_dump(mode="json") if manifest.source else {}),
                 "rows_too_long": lengths.dropped if lengths else 0,
                 "task": spec.task.kind,
                 "level": spec.level.value,
@@ -94,6 +96,7 @@ class Preparation:
         return trial.dataset(split).fingerprint, self._tokenizer(trial).fingerprint, trial.data.max_tokens
 
     def _prepare_one(self, trial: Trial, split: str) -> str:
+        check_settings(trial)
         spec, data = trial.dataset(split), trial.data
         if self.may_use_cluster and is_large(spec):
             self._say(f"generating {spec.examples:,} {split} examples at level {spec.level} on the cluster")
@@ -103,7 +106,9 @@ class Preparation:
     def _tokenizer(self, trial: Trial) -> StudyTokenizer:
         # Levels share one tokenizer, so that they differ in nothing but the explanation.
         tasks = sorted({trial.dataset(split).task for split in trial.splits}, key=lambda task: task.model_dump_json())
-        key = trial.model.model_dump_json(include={"kind", "name"}) + "".join(task.model_dump_json() for task in tasks)
+        key = trial.model.model_dump_json(include={"kind", "name", "questions"}) + "".join(
+            task.model_dump_json() for task in tasks
+        )
         if key not in self._tokenizers:
             words = tokenizer_for(trial.model, list(tasks))
             words.save(self._tokenizer_path(words))

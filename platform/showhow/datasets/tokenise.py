@@ -87,7 +87,7 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
         "pad": words.ids.pad,
         "end": words.ids.end,
         "start": words.ids.start,
-        "vocabulary": words.tokenizer.get_vocab_size(with_added_tokens=True),
+        "vocabulary": words.vocabulary,
         "layout": asdict(source.layout),
     }
     schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(facts)})

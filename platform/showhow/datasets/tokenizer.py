@@ -3,10 +3,10 @@
 import json
 import string
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,15 @@ from jaxtyping import Int32, Int64, UInt8
 from numpy import ndarray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from showhow.datasets.chat import chat_template, read_chat
 from showhow.datasets.examples import to_example
 from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
-from showhow.fingerprint import fingerprint
+from showhow.fingerprint import Json, fingerprint
 from showhow.seeds import rng_for
+from showhow.study.model_folder import folder_faults
 from showhow.study.recipe import ModelSpec, PretrainedModel
+from showhow.study.trial import Trial
 from showhow.tasks.base import Task, TextFormat
 from showhow.tasks.explain import SYMBOL, Level, symbols
 
@@ -66,20 +69,28 @@ class TokenRows:
 
 @dataclass(frozen=True)
 class StudyTokenizer:
-    """A tokenizer with the ids that training needs. by_symbols: its tokens are those of `explain.symbols`."""
+    """A tokenizer with the ids that training needs. by_symbols: its tokens are those of `explain.symbols`. frame: what
+    a chat template puts before and after a question."""
 
     tokenizer: Tokenizer
     ids: SpecialIds
     by_symbols: bool = False
+    frame: tuple[str, str] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits naming what it does."""
-        return fingerprint({"tokenizer": self.tokenizer.to_str(), **asdict(self.ids)})
+        framed: dict[str, Json] = {} if self.frame is None else {"frame": [*self.frame]}
+        return fingerprint({"tokenizer": self.tokenizer.to_str(), **asdict(self.ids), **framed})
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """One more than the largest token id."""
+        return 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json` and, beside it, the rest, each in one move."""
-        facts = {"ids": asdict(self.ids), "by_symbols": self.by_symbols}
+        facts = {"ids": asdict(self.ids), "by_symbols": self.by_symbols, "frame": self.frame}
         for target, text in ((path.with_name(_FACTS), json.dumps(facts)), (path, self.tokenizer.to_str())):
             with whole_file(target) as partial:
                 partial.write_text(text, encoding="utf-8")
@@ -88,11 +99,12 @@ class StudyTokenizer:
     def read(cls, path: Path) -> "StudyTokenizer":
         """Read what `save` wrote."""
         facts = json.loads(path.with_name(_FACTS).read_text(encoding="utf-8"))
-        return cls(Tokenizer.from_file(str(path)), SpecialIds(**facts["ids"]), facts["by_symbols"])
+        frame = tuple(facts["frame"]) if facts.get("frame") else None
+        return cls(Tokenizer.from_file(str(path)), SpecialIds(**facts["ids"]), facts["by_symbols"], frame)
 
     def encode(self, texts: pa.StringArray, as_prompts: bool = False) -> TokenRows:
-        """Return the token ids of some texts; prompts get what the tokenizer puts around a text, such as a start
-        token."""
+        """Return the token ids of some texts; prompts get what the chat template puts around a question or, without
+        one, what the tokenizer puts around a text, such as a start token."""
         if self.by_symbols:
             data, offsets = _bytes(texts)
             kinds = np.frombuffer(data.tobytes().translate(_KINDS), dtype=np.uint8)
@@ -102,7 +114,12 @@ class StudyTokenizer:
                 found = pa.StringArray.from_buffers(len(starts), pa.py_buffer(ends), pa.py_buffer(data))
                 ids = pc.fill_null(pc.index_in(found, self._vocabulary), self.ids.unknown)
                 return TokenRows(ids.to_numpy(), np.diff(np.searchsorted(starts, offsets)))
-        encodings = self.tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=as_prompts)
+        if as_prompts and self.frame is not None:
+            before, after = self.frame
+            framed = [before + text + after for text in texts.to_pylist()]
+            encodings = self.tokenizer.encode_batch_fast(framed, add_special_tokens=False)  # the template has its own
+        else:
+            encodings = self.tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=as_prompts)
         rows = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         return TokenRows(np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum())), lengths)
@@ -133,16 +150,19 @@ class StudyTokenizer:
 
 def tokenizer_for(model: ModelSpec, tasks: list[Task]) -> StudyTokenizer:
     """Return the tokenizer of a model: its own, or one made of the symbols of the tasks it will meet."""
-    return pretrained_tokenizer(model.name) if isinstance(model, PretrainedModel) else symbol_tokenizer(tasks)
+    if isinstance(model, PretrainedModel):
+        return pretrained_tokenizer(model.name, model.questions)
+    return symbol_tokenizer(tasks)
 
 
 def symbol_tokenizer(tasks: list[Task]) -> StudyTokenizer:
     """Return a word-level tokenizer with a token for each number up to the tasks' largest, each word and each sign.
 
     A number is one token wherever it stands, so that a step is a function of few tokens; joining a text's tokens gives
-    the text back. Words and signs are collected from problems drawn with a key of their own, at every level."""
-    words = {symbol for task in tasks for text in _texts(task) for symbol in symbols(text) if not symbol.isdecimal()}
+    the text back. Words and signs are collected from problems drawn with a key of their own, or from all of a listed
+    task, at every level."""
     numbers = [str(number) for number in range(max(task.largest_number for task in tasks) + 1)]
+    words = {symbol for task in tasks for text in _texts(task) for symbol in symbols(text)}.difference(numbers)
     vocabulary = {token: index for index, token in enumerate([_PAD, _END, _UNKNOWN, *numbers, *sorted(words)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SYMBOL.pattern), behavior="isolated")
@@ -178,42 +198,78 @@ def _symbol_starts(
 
 
 def _texts(task: Task) -> list[str]:
-    rng = rng_for("symbols", task.model_dump_json())
-    problems = [task.draw(rng) for _ in range(_PROBLEMS_READ_FOR_SYMBOLS)]
+    rng = rng_for("symbols", task.identity)
+    problems = task.listed or [task.draw(rng) for _ in range(_PROBLEMS_READ_FOR_SYMBOLS)]
     texts = [problem.question for problem in problems]
     for level in Level:
         texts += [to_example(task, level, Level.SHORT, problem, problems[0]).target for problem in problems]
     return texts
 
 
-def pretrained_tokenizer(name: str) -> StudyTokenizer:
-    """Return the fast tokenizer of a pretrained model, by local folder or Hugging Face name. Raises UserError without
-    one."""
-    try:
-        folder = Path(name)
-        if folder.is_dir():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        else:
-            from huggingface_hub import hf_hub_download  # only named models are fetched
+def pretrained_tokenizer(name: str, questions: Literal["auto", "plain", "chat"] = "auto") -> StudyTokenizer:
+    """Return the fast tokenizer of a pretrained model, by local folder or Hugging Face name, with the frame that its
+    chat template gives a question if it is to have one (see PretrainedModel).
 
-            tokenizer = Tokenizer.from_file(hf_hub_download(name, "tokenizer.json"))
-            settings = json.loads(Path(hf_hub_download(name, "tokenizer_config.json")).read_text(encoding="utf-8"))
+    A reply to a framed question ends as the template ends the model's turn: with the first special token that it writes
+    there, which need not be the tokenizer's end token (Gemma's is <end_of_turn>). Raises UserError where there is no
+    tokenizer, or none that can be used so."""
+    try:
+        folder = settings_folder(name)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        template = None if questions == "plain" else chat_template(folder, settings)
     except Exception as error:  # noqa: BLE001 - `tokenizers` raises bare Exception, the hub a dozen kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f'model.name = "{name}": its tokenizer cannot be read ({reason}). '
             "A model is a local folder, or a Hugging Face name, with tokenizer.json and tokenizer_config.json"
         ) from None
-    ids = {role: _special_id(tokenizer, settings.get(f"{role}_token")) for role in ("pad", "eos", "bos", "unk")}
-    if ids["eos"] is None:
+    if questions == "chat" and template is None:
         raise UserError(
-            f'model.name = "{name}": its tokenizer has no end token (eos_token), so a reply could never end'
+            f'model.questions = "chat": the tokenizer of "{name}" has no chat template (chat_template.jinja, or '
+            'chat_template in tokenizer_config.json); write "plain", or take an instruct model'
         )
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    pad = ids["eos"] if ids["pad"] is None else ids["pad"]
-    return StudyTokenizer(tokenizer, SpecialIds(pad, ids["eos"], ids["bos"], ids["unk"]))
+    ids = {role: _special_id(tokenizer, settings.get(f"{role}_token")) for role in ("pad", "eos", "bos", "unk")}
+    frame, end = None, ids["eos"]
+    if template is not None:
+        before, after, ending = read_chat(template, settings)
+        frame, end = (before, after), _first_special(tokenizer, ending, ids["eos"])
+    if end is None:
+        raise UserError(
+            f'model.name = "{name}": its tokenizer has no end token (eos_token), so a reply could never end'
+        )
+    pad = end if ids["pad"] is None else ids["pad"]
+    return StudyTokenizer(tokenizer, SpecialIds(pad, end, ids["bos"], ids["unk"]), frame=frame)
+
+
+def check_settings(trial: Trial) -> None:
+    """Raise UserError where a trial cannot go with the settings of its pretrained model: of one on the hub they are not
+    known before (see study/model_folder.py)."""
+    if isinstance(trial.model, PretrainedModel):
+        faults = folder_faults(trial, settings_folder(trial.model.name))
+        if faults:
+            raise UserError("; ".join(f"{key}: {message}" for key, message in faults))
+
+
+@cache
+def settings_folder(name: str) -> Path:
+    """Return the folder of a model's tokenizer and settings: its own, or where the hub's client keeps a copy of them.
+    Raises OSError, or an error of the hub's client, where neither is."""
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download  # only named models are fetched
+
+    wanted = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+    return Path(snapshot_download(name, allow_patterns=wanted))
+
+
+def _first_special(tokenizer: Tokenizer, text: str, otherwise: int | None) -> int | None:
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    return next((number for number in ids if number in special), otherwise)
 
 
 def _special_id(tokenizer: Tokenizer, token: Any) -> int | None:

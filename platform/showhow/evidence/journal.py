@@ -6,18 +6,29 @@ from typing import Any
 
 from showhow.evidence.outcome import RunOutcome
 from showhow.metrics import TEST, VALIDATION, on_split
-from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyStarted
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyStarted
 
 _ACCURACY = on_split(VALIDATION, "accuracy")
 
 
 @dataclass
 class _Told:
-    """What the events have told of a run so far: reports by examples seen, those of the latest attempt."""
+    """What the events have told of a run so far: reports by examples seen, those of the latest attempt; and those of
+    the attempts before, which hold as far as the latest says that it goes on from them."""
 
     start: RunStarted
     reports: dict[int, dict[str, float]] = field(default_factory=dict)
+    before: dict[int, dict[str, float]] = field(default_factory=dict)
     end: RunEnded | None = None
+
+    def again(self, start: RunStarted) -> "_Told":
+        """Return the run as a further attempt at it begins."""
+        return _Told(start, before=self.before | self.reports)
+
+    def resume(self, at_examples: int) -> None:
+        """Go on from what was told after so many examples; what was told of later ones will be told again."""
+        told = self.before | self.reports
+        self.reports = {examples: told[examples] for examples in told if examples <= at_examples}
 
 
 def read_outcomes(events: Iterable[Event]) -> list[RunOutcome]:
@@ -26,9 +37,11 @@ def read_outcomes(events: Iterable[Event]) -> list[RunOutcome]:
     for event in events:
         match event:
             case RunStarted():
-                told[event.run] = _Told(event)
+                told[event.run] = told[event.run].again(event) if event.run in told else _Told(event)
             case Reported() if event.run in told:
                 told[event.run].reports[event.examples] = event.metrics
+            case RunNoted(kind="resumed") if event.run in told:
+                told[event.run].resume(event.examples)
             case RunEnded() if event.run in told:
                 told[event.run].end = event
     return [_outcome(run) for run in told.values()]

@@ -1,6 +1,7 @@
 """What a process is told to do: one trial with one seed, what it reads, how it is laid out, where it keeps its state.
 Pure; it travels as JSON."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -9,11 +10,15 @@ from showhow.study.layout import Layout
 from showhow.study.recipe import STRICT
 from showhow.study.trial import Trial
 
+# Takes what happened to a run: the kind (see tracker.RunNoted), after how many training examples, the words for it.
+Note = Callable[[str, int, str], None]
+
 
 class Assignment(BaseModel):
     """One run. shards: the tokenised datasets by split (train, validation, test and further ones). goal_accuracy: of
     all validation questions, at which the run ends. checkpoints: the run's own folder, reachable from every process
-    (None: nothing is kept); save_every_seconds: least time between two checkpoints."""
+    (None: nothing is kept); save_every_seconds: least time between two checkpoints; keep_weights: whether the weights
+    are saved at the end."""
 
     model_config = STRICT
 
@@ -25,3 +30,4 @@ class Assignment(BaseModel):
     layout: Layout
     checkpoints: Path | None = None
     save_every_seconds: float = 0.0
+    keep_weights: bool = True

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from showhow.study.recipe import STRICT, Positive, Recipe
-from showhow.study.sections import Offload, Resources, Sharding, ZeroStage
+from showhow.study.sections import Offload, ZeroStage
 
 
 class Layout(BaseModel):
@@ -34,17 +34,20 @@ class Layout(BaseModel):
         return self.devices > 1 or self.zero_stage > 0 or offloads or self.deepspeed is not None
 
 
-def layout_of(recipe: Recipe, resources: Resources, sharding: Sharding) -> Layout:
-    """Return the layout that a study asks for."""
-    devices = 1 if resources.devices_per_trial == "auto" else resources.devices_per_trial
-    share = recipe.batch_size // devices
-    return Layout(
-        devices=devices,
-        micro_batch_size=min(recipe.micro_batch_size or share, share),
-        recompute_activations=sharding.recompute_activations,
-        zero_stage=0 if sharding.zero_stage == "auto" else sharding.zero_stage,
-        offload_optimizer=sharding.offload_optimizer,
-        offload_parameters=sharding.offload_parameters,
-        nvme_path=sharding.nvme_path,
-        deepspeed=sharding.deepspeed,
-    )
+def next_rung(layout: Layout, recipe: Recipe) -> Layout | None:
+    """Return the next layout that needs less memory, or None at the end of the ladder.
+
+    Micro-batches are halved first (to the next number that divides a device's share), as that costs least, then
+    activations are recomputed, a third more arithmetic; then several devices share out more, by ZeRO's next stage. One
+    device has nobody to share with, and where its optimizer's state might wait instead is for a person to say
+    (`sharding.offload_optimizer`). What the user's own DeepSpeed settings fix stays."""
+    share, own = recipe.batch_size // layout.devices, layout.deepspeed or {}
+    if layout.micro_batch_size > 1 and "train_micro_batch_size_per_gpu" not in own:
+        half = layout.micro_batch_size // 2
+        fitting = next(size for size in range(half, 0, -1) if share % size == 0)
+        return layout.model_copy(update={"micro_batch_size": fitting})
+    if not layout.recompute_activations:
+        return layout.model_copy(update={"recompute_activations": True})
+    if layout.devices > 1 and layout.zero_stage < 3 and "zero_optimization" not in own:
+        return layout.model_copy(update={"zero_stage": layout.zero_stage + 1})
+    return None

@@ -1,30 +1,27 @@
-"""What a study will cost before it starts: runs, examples, tokens, disk, memory. Estimates from formulas and drawn
-problems."""
+"""What a study will cost before it starts: runs, tokens, disk; for each model its layout, memory, arithmetic
+and hours. Estimates from formulas and drawn problems."""
 
-import json
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
-from showhow.seeds import rng_for
+from showhow.study.arithmetic import nominal_flops, speed, training_flops
 from showhow.study.dataset_spec import TRAIN, DatasetSpec
-from showhow.study.recipe import PretrainedModel, ScratchModel
+from showhow.study.fitting import device_bytes, layout_of
+from showhow.study.layout import Layout
+from showhow.study.lengths import Lengths, mean_symbols, training_lengths
+from showhow.study.memory import Memory, memory_of
+from showhow.study.model_sizes import ModelSizes, sizes_of
+from showhow.study.recipe import ScratchModel
 from showhow.study.study import Study
 from showhow.study.trial import Trial
-from showhow.tasks.base import Problem, Task
-from showhow.tasks.explain import FILLER_SYMBOL, Level, explain, render, symbols
+from showhow.tasks.explain import Level
 
-_PROBLEMS_DRAWN = 200
-_SPECIAL_TOKENS = 3  # padding, the end, the unknown
 # Parquet with zstd, and Arrow with 4 bytes a token, its text and its offsets. Four sets of modular_sum and listops
 # datasets took 85% to 97% of this.
 _DISK_BYTES_PER_SYMBOL, _DISK_BYTES_PER_ROW = 7, 10
-# A process that has imported torch and transformers, resident.
-_PROCESS_BYTES = 750_000_000
-# float32 weights, gradients and Adam's two moments (Rajbhandari et al., arXiv 1910.02054, section 3.1, without fp16
-# copies).
-_BYTES_PER_PARAMETER = 16
+# What a run saves to go on from: weights and AdamW's two moments in float32; and what it keeps at its end.
+_STATE_BYTES_PER_PARAMETER, _WEIGHT_BYTES_PER_PARAMETER = 12, 4
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,31 @@ class LevelPlan:
 
 
 @dataclass(frozen=True)
+class ModelPlan:
+    """One model as one layout holds it. memory: of a device, at most over its trials; hours: of a run, at most. Both
+    are None, as parameters are, for a pretrained model that is not on this disk; hours also where a GPU's speed is not
+    said. fits: False where a device has less, as far as anybody said what it has."""
+
+    name: str
+    trials: int
+    layout: Layout
+    parameters: int | None
+    trained: int | None
+    memory: Memory | None
+    fits: bool
+    flops: float | None
+    hours: float | None
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A study's size. Training figures are upper bounds: stop rules and goals only lower them. parameters and memory
-    are None for a pretrained model that is not on this disk. at_once: runs side by side on a machine of `cpus` CPUs."""
+    """A study's size. Training figures are upper bounds: stop rules and goals only lower them. parameters, flops,
+    memory_bytes_per_run (of a device) and hours (of the whole study, `at_once` runs side by side) are None where one
+    model's are. at_once: runs side by side on a machine of `cpus` CPUs. state_bytes: what a run saves of itself to go
+    on from; kept_bytes: what the best runs keep."""
 
     levels: tuple[LevelPlan, ...]
+    models: tuple[ModelPlan, ...]
     trials: int
     seeds: int
     datasets: int
@@ -53,7 +70,11 @@ class Plan:
     flops: float | None
     disk_bytes: int
     memory_bytes_per_run: int | None
+    device_bytes: int | None
     at_once: int
+    hours: float | None
+    state_bytes: int | None
+    kept_bytes: int | None
 
     @property
     def runs(self) -> int:
@@ -61,31 +82,48 @@ class Plan:
         return self.trials * self.seeds
 
 
+class _Cost(NamedTuple):
+    """What a run of a trial costs. flops: nominal ones; seconds: of the devices that train it together."""
+
+    trial: Trial
+    layout: Layout
+    lengths: Lengths
+    sizes: ModelSizes | None
+    memory: Memory | None
+    flops: float | None
+    seconds: float | None
+
+
 def make_plan(study: Study, cpus: int) -> Plan:
-    """Return what a study will cost. `cpus`: of the machine or cluster that it will run on."""
-    trials = planned_trials(study)
-    lengths = {trial.name: sum(mean_symbols(trial.dataset(TRAIN))) for trial in trials}
-    tokens = {trial.name: round(lengths[trial.name] * trial.recipe.max_examples) for trial in trials}
-    sizes = {trial.name: parameter_count(trial) for trial in trials}
-    memories = [memory_bytes(trial, sizes[trial.name], lengths[trial.name]) for trial in trials]
+    """Return what a study will cost. `cpus`: of the machine or cluster that it will run on.
+
+    Raises UserError when no layout that the study allows holds one of its models."""
+    costs = [_cost(trial, study) for trial in planned_trials(study)]
+    trials = [cost.trial for cost in costs]
     specs = {spec.fingerprint: spec for trial in trials for spec in map(trial.dataset, trial.splits)}
     seeds = len(study.seeds)
-    known = [size for size in sizes.values() if size is not None]
-    all_known = len(known) == len(trials)
-    at_once = cpus // study.resources.cpus_per_device
+    at_once = _at_once(study, costs, cpus)
+    known = [(cost.sizes, cost.memory, cost.flops) for cost in costs if cost.sizes and cost.memory and cost.flops]
+    all_known = len(known) == len(costs)
+    trained = max((sizes.trained for sizes, _, _ in known), default=0)
     return Plan(
         levels=tuple(_level_plan(level, trials) for level in study.levels),
+        models=tuple(_model_plans(costs, device_bytes(study.resources))),
         trials=len(trials),
         seeds=seeds,
         datasets=len(specs),
         dataset_rows=sum(spec.examples for spec in specs.values()),
         train_examples=seeds * sum(trial.recipe.max_examples for trial in trials),
-        train_tokens=seeds * sum(tokens.values()),
-        parameters=max(known) if all_known else None,
-        flops=seeds * sum(6.0 * (sizes[name] or 0) * count for name, count in tokens.items()) if all_known else None,
+        train_tokens=seeds * sum(map(_tokens, costs)),
+        parameters=max(sizes.parameters for sizes, _, _ in known) if all_known else None,
+        flops=seeds * sum(flops for _, _, flops in known) if all_known else None,
         disk_bytes=sum(_disk_bytes(spec) for spec in specs.values()),
-        memory_bytes_per_run=max(memory or 0 for memory in memories) if all_known else None,
-        at_once=min(at_once, study.resources.max_concurrent or at_once, len(trials) * seeds),
+        memory_bytes_per_run=max(memory.total for _, memory, _ in known) if all_known else None,
+        device_bytes=device_bytes(study.resources),
+        at_once=at_once,
+        hours=_hours(costs, seeds, at_once),
+        state_bytes=_STATE_BYTES_PER_PARAMETER * trained if all_known else None,
+        kept_bytes=_WEIGHT_BYTES_PER_PARAMETER * trained * study.checkpoints.keep_best if all_known else None,
     )
 
 
@@ -98,90 +136,78 @@ def planned_trials(study: Study) -> tuple[Trial, ...]:
     return tuple(study.trial(study.trial_name(index), point) for index, point in enumerate(points))
 
 
-@cache
-def mean_symbols(spec: DatasetSpec) -> tuple[float, float]:
-    """Return the mean number of symbols in a question and in a target (its end counted), over some drawn problems."""
-    return _mean_symbols(spec.task, spec.level, spec.control_length)
+def _cost(trial: Trial, study: Study) -> _Cost:
+    lengths, sizes = training_lengths(trial), sizes_of(trial)
+    layout = layout_of(trial, study.resources, study.sharding)
+    if sizes is None:
+        return _Cost(trial, layout, lengths, None, None, None, None)
+    memory = memory_of(trial, sizes, lengths, layout, study.resources.gpus_per_device > 0)
+    a_second = speed(trial.recipe, study.resources)
+    work = training_flops(sizes, lengths, layout) * trial.recipe.max_examples
+    seconds = None if a_second is None else work / a_second / layout.devices
+    flops = nominal_flops(sizes, round(lengths.tokens * trial.recipe.max_examples))
+    return _Cost(trial, layout, lengths, sizes, memory, flops, seconds)
 
 
-@cache
-def _mean_symbols(task: Task, level: Level, control_length: Level) -> tuple[float, float]:
-    layout, problems = task.text_format, _drawn(task)
-    targets = [
-        render(problem, level, layout, control_length, other)
-        for problem, other in zip(problems, problems[1:] + problems[:1], strict=True)
-    ]
-    prompt = fmean(len(symbols(problem.question)) for problem in problems)
-    return prompt, fmean(len(symbols(target)) + 1 for target in targets)
+def _tokens(cost: _Cost) -> int:
+    return round(cost.lengths.tokens * cost.trial.recipe.max_examples)
 
 
-@cache
-def _drawn(task: Task) -> list[Problem]:
-    rng = rng_for("plan", task.model_dump_json())
-    return [task.draw(rng) for _ in range(_PROBLEMS_DRAWN)]
+def _at_once(study: Study, costs: list[_Cost], cpus: int) -> int:
+    """Count the runs that find room, were all as large as the largest."""
+    devices = max(cost.layout.devices for cost in costs)
+    room = cpus // (study.resources.cpus_per_device * devices)
+    return min(room, study.resources.max_concurrent or room, len(costs) * len(study.seeds))
 
 
-@cache
-def vocabulary_size(task: Task) -> int:
-    """Return how many tokens the tokenizer made of a task's symbols has: special ones, each number, words and signs as
-    far as drawn problems show them."""
-    texts = [FILLER_SYMBOL]
-    for problem in _drawn(task):
-        texts += [problem.question, *(explain(problem, level, task.text_format) for level in Level if level.has_steps)]
-    words = {symbol for text in texts for symbol in symbols(text) if not symbol.isdecimal()}
-    return _SPECIAL_TOKENS + task.largest_number + 1 + len(words)
-
-
-def parameter_count(trial: Trial) -> int | None:
-    """Return the number of parameters; of a pretrained model from the headers of its safetensors files (None without
-    them)."""
-    if isinstance(trial.model, ScratchModel):
-        return trial.model.parameter_count(_vocabulary(trial))
-    return _stored_parameters(trial.model)
-
-
-def _vocabulary(trial: Trial) -> int:
-    """The splits share a tokenizer."""
-    return max(vocabulary_size(trial.dataset(split).task) for split in trial.splits)
-
-
-def _stored_parameters(model: PretrainedModel) -> int | None:
-    """Add up the tensors named in the headers: 8 bytes of length (little-endian), then JSON
-    (https://github.com/huggingface/safetensors, "Format")."""
-    count = 0
-    for path in Path(model.name).glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                size = 1
-                for extent in tensor["shape"]:
-                    size *= extent
-                count += size
-    return count or None
-
-
-def memory_bytes(trial: Trial, parameters: int | None, tokens: float) -> int | None:
-    """Estimate the resident memory of a run: the process, weights and optimizer, and what the backward pass keeps.
-
-    Activations: s b h (34 + 5 a s / h) bytes a layer in 16 bit (Korthikanti et al., arXiv 2205.05198, eq. 2), twice
-    that in 32; s: tokens a row, b: rows at once, h: hidden size, a: attention heads."""
-    if parameters is None:
+def _hours(costs: list[_Cost], seeds: int, at_once: int) -> float | None:
+    seconds = [cost.seconds for cost in costs if cost.seconds is not None]
+    if len(seconds) < len(costs) or not at_once:
         return None
-    activations = 0.0
-    if isinstance(trial.model, ScratchModel):
-        rows = trial.recipe.micro_batch_size or trial.recipe.batch_size
-        size, heads = trial.model.hidden_size, trial.model.attention_heads
-        activations = 2 * tokens * rows * (34 * size + 5 * heads * tokens) * trial.model.layers
-        activations += 3 * 4 * tokens * rows * _vocabulary(trial)
-    return round(_PROCESS_BYTES + _BYTES_PER_PARAMETER * parameters + activations)
+    return max(seeds * sum(seconds) / at_once, max(seconds)) / 3600
 
 
-def _level_plan(level: Level, trials: tuple[Trial, ...]) -> LevelPlan:
+def _model_plans(costs: list[_Cost], room: int | None) -> list[ModelPlan]:
+    """Put trials of the same model and layout together."""
+    groups: dict[tuple[str, int | None, str], list[_Cost]] = {}
+    for cost in costs:
+        trained = cost.sizes.trained if cost.sizes else None
+        key = (_model_name(cost.trial), trained, cost.layout.model_dump_json())
+        groups.setdefault(key, []).append(cost)
+    return [_model_plan(name, group, room) for (name, _, _), group in groups.items()]
+
+
+def _model_plan(name: str, costs: list[_Cost], room: int | None) -> ModelPlan:
+    sizes, layout = costs[0].sizes, costs[0].layout
+    memories = [cost.memory for cost in costs if cost.memory is not None]
+    memory = max(memories, key=lambda one: one.total, default=None)
+    seconds = [cost.seconds for cost in costs if cost.seconds is not None]
+    return ModelPlan(
+        name=name,
+        trials=len(costs),
+        layout=layout,
+        parameters=sizes.parameters if sizes else None,
+        trained=sizes.trained if sizes else None,
+        memory=memory,
+        fits=memory is None or room is None or memory.total <= room,
+        flops=max((cost.flops for cost in costs if cost.flops is not None), default=None),
+        hours=max(seconds) / 3600 if seconds else None,
+    )
+
+
+def _model_name(trial: Trial) -> str:
+    model = trial.model
+    if isinstance(model, ScratchModel):
+        return f"{model.architecture} {model.hidden_size} x {model.layers}"
+    return model.name.rstrip("/").rpartition("/")[2]
+
+
+def _level_plan(level: Level, trials: list[Trial]) -> LevelPlan:
     of_level = [trial for trial in trials if trial.level is level]
     lengths = [mean_symbols(trial.dataset(TRAIN)) for trial in of_level]
-    return LevelPlan(level, len(of_level), fmean(p for p, _ in lengths), fmean(t for _, t in lengths))
+    prompt, target = fmean(one.prompt for one in lengths), fmean(one.target for one in lengths)
+    return LevelPlan(level, len(of_level), prompt, target)
 
 
 def _disk_bytes(spec: DatasetSpec) -> int:
-    return round(spec.examples * (sum(mean_symbols(spec)) * _DISK_BYTES_PER_SYMBOL + _DISK_BYTES_PER_ROW))
+    return round(spec.examples * (mean_symbols(spec).tokens * _DISK_BYTES_PER_SYMBOL + _DISK_BYTES_PER_ROW))

@@ -71,7 +71,10 @@ class Resources(BaseModel):
     when a study is continued.
 
     devices_per_trial: processes that train it together (`auto`: the fewest that hold it, by the estimate of `showhow
-    plan`); each has cpus_per_device CPUs and gpus_per_device GPUs. A trial of one device may have a share of a GPU."""
+    plan`); each has cpus_per_device CPUs and gpus_per_device GPUs. A trial of one device may have a share of a GPU.
+    device_gb: memory of a GPU, or of a device's CPUs (default for CPUs: this machine's, divided among them; for GPUs it
+    must be said where it shall count). device_tflops: 10^12 operations that a device computes in a second at its best,
+    in the type of the recipe, as its maker says; for the hours in `showhow plan` alone."""
 
     model_config = STRICT
 
@@ -79,6 +82,8 @@ class Resources(BaseModel):
     cpus_per_device: Positive = 1
     gpus_per_device: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     max_concurrent: Positive | None = None
+    device_gb: Annotated[float, Field(gt=0.0)] | None = None
+    device_tflops: Annotated[float, Field(gt=0.0)] | None = None
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:

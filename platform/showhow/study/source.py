@@ -13,6 +13,8 @@ from typing import Any
 from showhow.errors import UserError, nearest
 from showhow.study.faults import Fault
 from showhow.study.lines import key_lines
+from showhow.tasks import IMPORTED
+from showhow.tasks.imported_file import UNREAD, located
 
 _MOST_BYTES = 1_000_000
 _DEEPEST = 20  # sections within sections; a study has 4
@@ -60,6 +62,35 @@ class Source:
         """Find what TOML can say and no setting can be."""
         return list(_unusable(self.values))
 
+    def located(self) -> list[Fault]:
+        """Fill in where the files of an imported task lie, and the hash of their content, and what a file of
+        DeepSpeed's settings says; return what cannot be read.
+
+        A path in the study file begins at its folder, one of an option at the folder that the command was called in."""
+        imported = [fault for key, table in _imports(self.values) for fault in self._locate(key, table)]
+        return imported + list(self._read_deepspeed())
+
+    def _folder_of(self, key: str) -> Path:
+        return Path() if key in self.options else self.path.parent
+
+    def _read_deepspeed(self) -> Iterator[Fault]:
+        sharding = self.values.get("sharding")
+        if isinstance(sharding, dict) and isinstance(sharding.get("deepspeed"), str):
+            path = self._folder_of("sharding.deepspeed") / sharding["deepspeed"]
+            try:
+                sharding["deepspeed"] = _json_section(path)
+            except UserError as error:
+                sharding["deepspeed"] = None
+                yield Fault("sharding.deepspeed", str(error))
+
+    def _locate(self, key: str, table: dict[str, Any]) -> Iterator[Fault]:
+        folder = self._folder_of(f"{key}.path")
+        try:
+            table.update(located(table, folder))
+        except UserError as error:
+            table["sha256"] = UNREAD
+            yield Fault(f"{key}.path", str(error))
+
     def _with(self, option: str, key: str, value: Any) -> "Source":
         """Return the source with one setting changed."""
         if option.encode(errors="replace").decode() != option:
@@ -95,6 +126,34 @@ class Source:
             if name in self.lines:
                 return self.lines[name], f"{self.path}:{self.lines[name]}"
         return 0, str(self.path)
+
+
+def _imports(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the tables that name a file, the task's and those of splits that have another, with their places."""
+    task, data = values.get("task"), values.get("data")
+    if isinstance(task, dict) and task.get("kind") == IMPORTED:
+        yield "task", task
+        splits = data.get("eval_splits") if isinstance(data, dict) else None
+        for name, table in splits.items() if isinstance(splits, dict) else ():
+            if isinstance(table, dict) and "path" in table:
+                yield f"data.eval_splits.{name}", table
+
+
+def _json_section(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object, as DeepSpeed's own configurations are."""
+    try:
+        found = json.loads(path.read_bytes()[:_MOST_BYTES].decode("utf-8-sig"), parse_constant=_no_number)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Write a path from the study file on") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: must hold an object, such as {{}}, and not {json.dumps(found)[:40]}")
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
 
 
 def _text(path: Path) -> str:

@@ -13,9 +13,11 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from showhow.errors import UserError, nearest
-from showhow.fingerprint import Json, fingerprint
+from showhow.fingerprint import Json, fingerprint, placeless
 from showhow.study.adapter import Adapter
 from showhow.study.faults import Fault, PartOf, faults_of, models_in, refuse
+from showhow.study.fitting import layout_faults
+from showhow.study.model_folder import model_faults
 from showhow.study.recipe import STRICT, ModelSpec, Recipe
 from showhow.study.search_space import AXIS_KINDS, Grid, Scalar, SearchSpace, named_axes
 from showhow.study.sections import Checkpoints, Data, Evaluation, Resources, Sharding
@@ -32,7 +34,7 @@ NOT_COMPUTED = ("name", "question", "resources", "sharding", "checkpoints")
 _TAKEN_NAMES = ("datasets", "tokenizers", "mlflow.db", "mlartifacts")
 _LEVELS = [level.value for level in Level]
 # No single values, so no axis sets them.
-_NOT_SEARCHED = ("kind", "eval_splits", "targets")
+_NOT_SEARCHED = ("kind", "eval_splits", "targets", "path", "sha256")
 
 
 class Study(BaseModel):
@@ -122,7 +124,7 @@ class Study(BaseModel):
 
         Raises UserError with file, line, what was got, what is allowed and the nearest right name."""
         source = Source.read(Path(path), changes, name)
-        faults = [*source.unusable(), *_fill_searched(source.values)]
+        faults = [*source.unusable(), *source.located(), *_fill_searched(source.values)]
         _fill_defaults(source.values)
         known = {fault.key for fault in faults}
         try:
@@ -156,7 +158,12 @@ class Study(BaseModel):
 
     def _faults_at(self, point: dict[str, Scalar]) -> list[Fault]:
         try:
-            found = self._filled("check", point).dataset_faults()
+            trial = self._filled("check", point)
+            found = [
+                *trial.dataset_faults(),
+                *model_faults(trial, self.resources.gpus_per_device),
+                *layout_faults(trial, self.resources, self.sharding),
+            ]
         except ValidationError as error:
             found = faults_of(error, Trial)
         return _at_axes(found, point)
@@ -205,7 +212,7 @@ class Study(BaseModel):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits naming what is computed: neither the study's name nor where it runs."""
-        return fingerprint({key: value for key, value in self.definition().items() if key not in NOT_COMPUTED})
+        return fingerprint({key: placeless(v) for key, v in self.definition().items() if key not in NOT_COMPUTED})
 
 
 def _target(axis: str) -> tuple[str, str]:

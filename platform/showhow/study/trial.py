@@ -82,14 +82,14 @@ class Trial(BaseModel):
         except ValidationError as error:
             faults = faults_of(error, type(self.task))
             return [Fault(f"data.eval_splits.{split}.{key}".rstrip("."), message) for key, message in faults]
-        possible = spec.task.distinct_questions
-        if possible is None or spec.examples * 100 <= possible * len(spec.buckets):
+        available = spec.available
+        if available is None or spec.examples <= available:
             return []
         return [
             Fault(
                 "data.train_examples" if split == TRAIN else "data.eval_examples",
-                f"{spec.examples:,} different questions asked of the {split} split, but this task has {possible:,} in "
-                f"all and {len(spec.buckets)}% of them belong to that split; ask for fewer or make the task larger",
+                f"{spec.examples:,} different questions asked of the {split} split, but this task has {available:,} "
+                f"there ({len(spec.buckets)}% of all); ask for fewer or make the task larger",
             )
         ]
 

@@ -22,7 +22,8 @@ Step = tuple[Any, ...]  # the values of one line of a worked solution; a `Wordin
 
 
 class Wording(NamedTuple):
-    """How a step reads at each level, each saying more than the one before: functions of the step's values.
+    """How a step reads at each level, each saying more than the one before: functions of the step's values. A level
+    that leaves a step out words it as nothing.
 
     Functions, because only the level asked for is put into words."""
 
@@ -91,12 +92,27 @@ class Task(BaseModel):
     @property
     @abstractmethod
     def answers(self) -> tuple[str, ...]:
-        """Every answer the task can have; guessing among them is the chance level."""
+        """Every answer the task can have."""
+
+    @property
+    def chance(self) -> float:
+        """How often guessing among the answers is right."""
+        return 1 / len(self.answers)
 
     @property
     @abstractmethod
     def largest_number(self) -> int:
         """The largest number that a question, a step or an answer of this task can contain."""
+
+    @property
+    def listed(self) -> tuple[Problem, ...] | None:
+        """All problems of a task that is a list of them, each question once; None for a task that draws them."""
+        return None
+
+    @property
+    def identity(self) -> str:
+        """What the task is, as JSON: its kind and parameters, without the place of a file."""
+        return self.model_dump_json(exclude={"path"})
 
     @property
     @abstractmethod

@@ -113,4 +113,4 @@ def filler(problem: Problem, length_of: Level, layout: TextFormat) -> str:
 
 def _with_answer(problem: Problem, level: Level, answer: str, layout: TextFormat) -> str:
     word: Callable[..., str] = getattr(problem.wording, level)
-    return layout.step_separator.join([*starmap(word, problem.steps), layout.answer_prefix + answer])
+    return layout.step_separator.join([*filter(None, starmap(word, problem.steps)), layout.answer_prefix + answer])

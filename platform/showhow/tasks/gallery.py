@@ -6,23 +6,36 @@ from typing import Any
 
 from showhow.errors import UserError, nearest
 from showhow.seeds import rng_for
-from showhow.tasks import TASKS, task_named
+from showhow.tasks import IMPORTED, TASKS, imported, task_named
 from showhow.tasks.base import Problem, Task
 from showhow.tasks.explain import Level, render
 
 
 def gallery() -> str:
     """Return the whole catalogue as text."""
-    return "\n\n".join(_entry(kind, task_named(kind, {})) for kind in TASKS)
+    return "\n\n".join([*(_entry(kind, task_named(kind, {})) for kind in TASKS), _imported()])
+
+
+def _summary(task: type[Task]) -> str:
+    return (task.__doc__ or "").split("\n\n")[0].strip().replace("\n", " ")
+
+
+def _imported() -> str:
+    """Return what stands in the docstring of the file: there is no problem to show without a user's file."""
+    task, text = imported.Imported, (imported.__doc__ or "").partition("\n\n")[2].strip()
+    settings = {name: field for name, field in task.model_fields.items() if name not in ("kind", "sha256")}
+    lines = [f"{IMPORTED}: {_summary(task)}", "", '  path = "your-file.jsonl"']
+    lines += [f"  {name} = {field.default!r}" for name, field in settings.items() if not field.is_required()]
+    lines += ["", *(f"  {line}".rstrip() for line in text.splitlines())]
+    return "\n".join([*lines, "", f"  See your own rows: showhow explain {IMPORTED} --set path=your-file.jsonl"])
 
 
 def _entry(kind: str, task: Task) -> str:
-    summary = (type(task).__doc__ or "").split("\n\n")[0].strip().replace("\n", " ")
-    lines = [f"{kind}: {summary}", ""]
+    lines = [f"{kind}: {_summary(type(task))}", ""]
     lines += [f"  {name} = {value!r}" for name, value in task.model_dump(exclude={"kind"}).items()]
     if task.presets:
         lines.append(f"  presets: {', '.join(task.presets)}")
-    lines += [f"  {len(task.answers)} possible answers: chance is {1 / len(task.answers):.1%}", ""]
+    lines += [f"  {len(task.answers)} possible answers: chance is {task.chance:.1%}", ""]
     problem, other = _drawn(task, 0), _drawn(task, 1)
     lines.append(f"  question   {problem.question}")
     for level in Level:
@@ -47,7 +60,7 @@ def shown(name: str, level: str, question: str | None, seed: int, changes: Itera
 
 
 def _drawn(task: Task, seed: int) -> Problem:
-    return task.draw(rng_for("gallery", task.model_dump_json(), seed))
+    return task.draw(rng_for("gallery", task.identity, seed))
 
 
 def _target(task: Task, problem: Problem, other: Problem, level: Level) -> str:

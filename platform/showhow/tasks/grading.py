@@ -5,6 +5,7 @@ Ballout et al. does, takes 13 for 3 once there are more than ten classes.
 """
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import Level
@@ -36,20 +37,23 @@ def read_answer(reply: str, level: Level, layout: TextFormat) -> str | None:
 def grade(reply: str, target: str, level: Level, layout: TextFormat) -> Grade:
     """Compare a reply with its target at `level`.
 
-    Steps are compared one by one, in place: the worked solution of these tasks is unique, so a step that stands
-    elsewhere or reads otherwise is wrong. A missing step is wrong, and so is each step too many.
+    The worked solution of these tasks is unique, so a step that stands elsewhere or reads otherwise is wrong. A missing
+    step is wrong, and so is each step too many.
     """
     answer = read_answer(reply, level, layout)
     right = answer is not None and answer == read_answer(target, level, layout)
     if not level.has_steps:
         return Grade(right)
-    expected, written = _steps(target, layout), _steps(reply, layout)
-    matches = [index < len(written) and written[index] == step for index, step in enumerate(expected)]
-    matches += [False] * (len(written) - len(expected))
+    matches = [written == expected for written, expected in paired_steps(reply, target, layout)]
     if not matches:
         return Grade(right)
     first_wrong = 0 if all(matches) else matches.index(False) + 1
     return Grade(right, sum(matches) / len(matches), first_wrong)
+
+
+def paired_steps(reply: str, target: str, layout: TextFormat) -> list[tuple[str | None, str | None]]:
+    """Return the steps of a reply beside those of its target, in place; None where one of them has no step more."""
+    return list(zip_longest(_steps(reply, layout), _steps(target, layout)))
 
 
 def _steps(text: str, layout: TextFormat) -> list[str]:

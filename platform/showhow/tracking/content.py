@@ -4,10 +4,11 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from showhow.fingerprint import Json
 from showhow.tracking.address import redact
-from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyEnded, StudyStarted
 
 # Limits of MLflow 3.17, mlflow/utils/validation.py.
 METRICS_PER_BATCH, PARAMS_PER_BATCH, BYTES_PER_BATCH = 1000, 100, 500_000  # a request also holds metrics and tags
@@ -18,7 +19,7 @@ LONGEST_DATASET_NAME, LONGEST_DIGEST = 500, 36
 # filter for comparable runs. MLflow draws KILLED like FAILED, so our views show the tag `showhow.status` beside it.
 MLFLOW_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
 
-STUDY_ID, RUN = "showhow.study_id", "showhow.run"
+STUDY_ID, RUN, NOTES = "showhow.study_id", "showhow.run", "showhow.notes"
 
 
 def run_name(event: RunStarted) -> str:
@@ -53,6 +54,15 @@ def end_tags(event: RunEnded) -> dict[str, str | None]:
     tags["mlflow.note.content"] = notes[event.status]
     present = _clean_tags({key: value for key, value in tags.items() if value is not None})
     return {key: present.get(key) for key in tags}
+
+
+def with_note(notes: str, event: RunNoted) -> str:
+    """Return a run's notes, a line each, with this one among them once."""
+    when = datetime.fromtimestamp(event.seconds_since_epoch, UTC)
+    line = f"{when:%Y-%m-%d %H:%M:%S} UTC, {event.examples:,} examples, {event.kind}: {event.text}"
+    line = _shorten(redact(" ".join(line.split())), LONGEST_TAG)
+    lines = notes.splitlines()
+    return notes if line in lines else _shorten("\n".join([*lines, line]), LONGEST_TAG)
 
 
 def study_end_tags(event: StudyEnded, question: str) -> dict[str, str]:

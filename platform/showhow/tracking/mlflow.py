@@ -29,7 +29,7 @@ EXPERIMENT = "showhow"
 _IDENTITY = "mlflow.json"
 _GATHER_SECONDS = 5.0  # events gather, since a request costs more than a point; MLflow's page looks every 30 s
 _PROBE_SECONDS = 4
-_CLIENT_SETTINGS = {  # defaults for mlflow's client; what is already set stays
+CLIENT_SETTINGS = {  # defaults for mlflow's client; what is already set stays
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the delivery tries again itself; MLflow's default blocks for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -71,11 +71,11 @@ class MlflowTracker:
 
     def _send(self, events: list[Event]) -> None:
         if self._runs is None:
-            for name, value in _CLIENT_SETTINGS.items():
+            for name, value in CLIENT_SETTINGS.items():
                 os.environ.setdefault(name, value)
             from showhow.tracking.mlflow_runs import StudyRuns
 
-            _quieten()
+            quieten()
             self._runs = StudyRuns(self._uri, self._experiment, self._study_id)
         self._runs.write(events)
 
@@ -107,7 +107,7 @@ def check_reachable(uri: str) -> None:
     check_address(uri)
     if sqlite_file(uri) is not None or uri.startswith("databricks"):
         return
-    with _environment({**_CLIENT_SETTINGS, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_PROBE_SECONDS)}):
+    with environment({**CLIENT_SETTINGS, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_PROBE_SECONDS)}):
         from showhow.tracking.mlflow_probe import find_problem
 
         problem = find_problem(uri, _PROBE_SECONDS)
@@ -125,10 +125,10 @@ def publish_views(uri: str, study_dir: Path, base: str, experiment: str = EXPERI
 
     `base` is the address of the UI, such as http://127.0.0.1:5000. Raises UserError when the store has no such study.
     """
-    with _environment(_CLIENT_SETTINGS):
+    with environment(CLIENT_SETTINGS):
         from showhow.tracking.mlflow_runs import StudyRuns
 
-        _quieten()
+        quieten()
         study_id = study_identity(study_dir)
         experiment_id = StudyRuns(uri, experiment, study_id).publish_views(study_id)
     if experiment_id is None:
@@ -139,14 +139,15 @@ def publish_views(uri: str, study_dir: Path, base: str, experiment: str = EXPERI
     return {view.name: view.address(base, experiment_id, study_id) for view in load_views()}
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Silence what MLflow says about itself (schema migrations); its warnings stay."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
+def environment(settings: dict[str, str]) -> Iterator[None]:
+    """Set some environment variables for a while: MLflow reads its settings there."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

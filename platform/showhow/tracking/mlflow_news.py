@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
 from showhow.tracking import content
-from showhow.tracking.tracker import RepliesSampled, Reported, RunEnded, RunStarted, StudyEnded
+from showhow.tracking.tracker import RepliesSampled, Reported, RunEnded, RunNoted, RunStarted, StudyEnded
 
-OfRun = RunStarted | Reported | RepliesSampled | RunEnded
+OfRun = RunStarted | Reported | RunNoted | RepliesSampled | RunEnded
 
 _TABLES = "mlflow.loggedArtifacts"  # the tag that lists the tables for the UI
 
@@ -57,6 +57,9 @@ class News:
         match event:
             case Reported():
                 self.metrics += metrics_of(event, event.examples)
+            case RunNoted():
+                before = self.tags.get(content.NOTES) or run.tags.get(content.NOTES, "")
+                self.tags[content.NOTES] = content.with_note(before, event)
             case RepliesSampled():
                 # Written whole: MLflow's own `log_table` appends, so that sending twice would double the rows.
                 path = f"replies/{event.split}.json"

@@ -25,7 +25,7 @@ from showhow.tracking import content
 from showhow.tracking.address import artifact_location, redact
 from showhow.tracking.delivery import RefusedError, UnreachableError
 from showhow.tracking.mlflow_news import News, OfRun, Run, end_of, metrics_of
-from showhow.tracking.tracker import Event, RunStarted, StudyEnded, StudyStarted
+from showhow.tracking.tracker import Event, Reported, RunStarted, StudyEnded, StudyStarted
 from showhow.tracking.views import load_views
 
 log = logging.getLogger("showhow")
@@ -47,6 +47,7 @@ class StudyRuns:
         self._experiment_id = ""
         self._study: StudyStarted | None = None
         self._runs: dict[str, Run] | None = None
+        self._reported: dict[tuple[str, int], float] = {}  # when a run first reported after so many examples
 
     def write(self, events: list[Event]) -> None:
         """Write a parcel (see content.pack). Raises UnreachableError or RefusedError (see delivery.py)."""
@@ -71,9 +72,17 @@ class StudyRuns:
             news = News()
             run = self._start_run(first, news) if isinstance(first, RunStarted) else self._run(first.run)
             for event in events:
-                if isinstance(event, OfRun) and not run.knows(event):
+                is_new = not self._is_repeated(event)
+                if is_new and isinstance(event, OfRun) and not run.knows(event):
                     news.add(run, event)
             self._tell(run, news)
+
+    def _is_repeated(self, event: Event) -> bool:
+        """Return whether a run tried again says what an attempt before had said: MLflow would show two points."""
+        if not isinstance(event, Reported):
+            return False
+        first = self._reported.setdefault((event.run, event.examples), event.seconds_since_epoch)
+        return event.seconds_since_epoch != first
 
     def publish_views(self, study_id: str) -> str | None:
         """Write the study's views and return the experiment's id; None when the store has no run of the study."""

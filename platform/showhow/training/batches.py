@@ -78,7 +78,7 @@ def training_batches(
     lengths = file.prompt_lengths + file.target_lengths
     for rows in islice(row_order(lengths, recipe.batch_size, seed), first_step, None):
         own = rows[rank() :: world_size()]
-        parts = [own[start : start + micro] for start in range(0, len(own), micro)]
+        parts = np.array_split(own, -(-recipe.batch_size // (micro * world_size())))  # as many in every process
         tokens, targets = int(lengths[rows].sum()), int(file.target_lengths[rows].sum())
         yield StepBatch([collate(file, part) for part in parts], tokens, targets)
 

@@ -1,14 +1,191 @@
-"""The DeepSpeed engine: one model over several devices."""
+"""The DeepSpeed engine: one model over several devices, or with what is not in use waiting elsewhere.
+
+It uses the processes that `torch.distributed` knows of, and where there are none makes this one the only one. What
+DeepSpeed is told stands in study/deepspeed_config.py."""
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from typing import Any, cast
 
 import torch
+from torch import distributed
 
+from showhow.study.deepspeed_config import Precision, deepspeed_config
 from showhow.study.layout import Layout
-from showhow.study.recipe import Recipe
-from showhow.training.engine import PlainEngine
+from showhow.study.recipe import ModelSpec, PretrainedModel, Recipe
+from showhow.training.adapter import is_adapted
+from showhow.training.batches import Batch, StepBatch
+from showhow.training.engine import MOMENTS, Read, adamw, adamw_state, response_loss, split_by_decay, this_device
+from showhow.training.memory import keep_freed_memory
+from showhow.training.model import flops_per_token
+from showhow.training.precision import computing_type
+from showhow.training.ranks import rank, world_size
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read once, when DeepSpeed is first imported
+
+import deepspeed
+from deepspeed.runtime.zero.partition_parameters import is_zero_param
+from deepspeed.utils import (
+    lazy_init_hp_params_optimizer_state,
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+)
+
+deepspeed.utils.logger.setLevel(logging.ERROR)
+# DeepSpeed calls torch.distributed by names of old at every step.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
-class DeepSpeedEngine(PlainEngine):
-    """Not written yet."""
+class DeepSpeedEngine:
+    """One model, AdamW in float32 over all processes by ZeRO (Rajbhandari et al., arXiv 1910.02054). See Engine."""
 
     def __init__(self, model: torch.nn.Module, recipe: Recipe, layout: Layout) -> None:
-        raise NotImplementedError(layout)
+        """Share the model out. It must be the same in all processes."""
+        _join()
+        self.model, self._device = model, this_device()
+        if self._device.type == "cpu":
+            keep_freed_memory()
+        self._trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        trained = sum(_shape(parameter).numel() for parameter in self._trained.values())
+        self.flops_per_token = flops_per_token(model) if is_adapted(model) else 6.0 * trained
+        matrices, others = split_by_decay(self._trained, lambda parameter: len(_shape(parameter)))
+        self._optimizer = adamw([*matrices.values()], [*others.values()], recipe)
+        self._precision = _precision(recipe, self._device)
+        settings = deepspeed_config(recipe, layout, self._precision, trained)
+        self._stage: int = settings["zero_optimization"]["stage"]
+        # The lean losses read weights, which at stage 3 are there only while transformers' own modules run, and want
+        # them in float32.
+        loss = _Loss(model, may_be_lean=self._stage < 3 and self._precision != "float16")
+        with redirect_stdout(io.StringIO()):  # on a CPU it says that it could build an extension
+            self._engine: Any = deepspeed.initialize(model=loss, optimizer=self._optimizer, config=settings)[0]
+        self._set_moments_to_zero(0)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the model's forward pass runs."""
+        if self._precision == "bfloat16":
+            return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return nullcontext()  # in float16 the weights themselves are of that type
+
+    def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do one optimizer step (see Engine.step)."""
+        loss = torch.zeros((), device=self._device)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        for index, micro_batch in enumerate(batch.micro_batches):
+            self._engine.set_gradient_accumulation_boundary(index + 1 == len(batch.micro_batches))
+            moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in micro_batch.items()}
+            part = self._engine(moved) / batch.targets
+            # DeepSpeed takes the mean over the processes, and the sum is wanted.
+            self._engine.backward(part * world_size(), scale_wrt_gas=False)
+            loss += part.detach()
+        if self._stage == 0:  # where DeepSpeed clips, but does not say from what
+            norm = torch.nn.utils.get_total_norm([one.grad for one in self._trained.values() if one.grad is not None])
+            self._engine.step()
+            return loss, norm
+        self._engine.step()
+        return loss, torch.as_tensor(self._engine.get_global_grad_norm(), device=self._device)
+
+    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield what is needed to go on (see Engine.state)."""
+        for name, parameter in self._trained.items():
+            yield f"weight/{name}", self._whole(parameter, None).cpu()
+            for kind in MOMENTS:
+                yield f"{kind}/{name}", self._whole(parameter, kind).cpu()
+
+    def load_state(self, read: Read, steps: int) -> None:
+        """Go on from a state (see Engine.load_state)."""
+        self._set_moments_to_zero(steps)
+        for name, parameter in self._trained.items():
+            weight = read(f"weight/{name}").to(self._device)
+            with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._stage == 3):
+                if self._stage < 3 or rank() == 0:
+                    parameter.data.copy_(weight)
+            if self._stage > 0:
+                safe_set_full_fp32_param(parameter, weight)
+            for kind in MOMENTS:
+                moment = read(f"{kind}/{name}").to(self._device)
+                if self._stage > 0:
+                    safe_set_full_optimizer_state(parameter, moment, kind)
+                else:
+                    self._optimizer.state[parameter][kind].copy_(moment)
+
+    def _whole(self, parameter: torch.nn.Parameter, moment: str | None) -> torch.Tensor:
+        """Return a trained parameter, or a moment of it, gathered from all processes."""
+        if self._stage == 0:
+            return parameter.detach() if moment is None else self._optimizer.state[parameter][moment]
+        if moment is None:
+            return cast(torch.Tensor, safe_get_full_fp32_param(parameter))
+        return cast(torch.Tensor, safe_get_full_optimizer_state(parameter, moment))
+
+    def _set_moments_to_zero(self, steps: int) -> None:
+        """Make AdamW's state as it makes it at its first step, but after so many: then it is there to be read and
+        written before."""
+        zero = self._engine.optimizer
+        if self._stage == 0:
+            rows = [*self._trained.values()]
+        else:
+            rows = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
+        for row in rows:
+            self._optimizer.state[row] = adamw_state(row, steps)
+        if 0 < self._stage < 3:
+            for group, row in zip(zero.bit16_groups, rows, strict=True):
+                lazy_init_hp_params_optimizer_state(group, row, self._optimizer.state)
+
+
+@contextmanager
+def sharded_while_built(spec: ModelSpec, recipe: Recipe, layout: Layout) -> Iterator[None]:
+    """Let transformers share out a pretrained model's weights over the processes while it reads them, where the layout
+    shares them (ZeRO stage 3), so that no process ever holds all."""
+    if layout.zero_stage < 3 or not isinstance(spec, PretrainedModel) or spec.quantise != "none":
+        yield
+        return
+    from transformers.integrations import HfDeepSpeedConfig
+
+    _join()
+    told = HfDeepSpeedConfig(deepspeed_config(recipe, layout, _precision(recipe, this_device()), 0))
+    try:
+        yield
+    finally:
+        del told  # transformers looks for it for as long as it lives
+
+
+class _Loss(torch.nn.Module):
+    """What DeepSpeed trains: its hooks stand around forward passes, which here go from a batch to its loss."""
+
+    def __init__(self, model: torch.nn.Module, may_be_lean: bool) -> None:
+        super().__init__()
+        self._model, self._may_be_lean = model, may_be_lean
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the summed loss (nats)."""
+        return response_loss(self._model, batch, self._may_be_lean)
+
+
+def _join() -> None:
+    """Take this process's GPU, and make it the only process of its group, unless it is in one."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        local_rank %= torch.cuda.device_count()  # some launchers show each process its own GPU only
+        torch.cuda.set_device(local_rank)
+    os.environ["LOCAL_RANK"] = str(local_rank)  # by which DeepSpeed takes a device
+    if not distributed.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        nobody_else: Any = distributed.HashStore()  # type: ignore[attr-defined]
+        distributed.init_process_group(backend, store=nobody_else, rank=0, world_size=1)
+
+
+def _precision(recipe: Recipe, device: torch.device) -> Precision:
+    names: dict[torch.dtype, Precision] = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+    return names.get(computing_type(recipe.precision, device), "float32")
+
+
+def _shape(parameter: Any) -> torch.Size:
+    """Return the shape of the whole parameter, also where this process holds a part of it."""
+    return torch.Size(parameter.ds_shape if is_zero_param(parameter) else parameter.shape)

@@ -12,15 +12,23 @@ from showhow.study.recipe import Recipe
 from showhow.training.batches import IGNORED, Batch, StepBatch
 from showhow.training.lean import lean_loss
 from showhow.training.memory import keep_freed_memory
-from showhow.training.model import is_seq2seq
+from showhow.training.model import flops_per_token, is_seq2seq
+from showhow.training.precision import computing_type
 
 Read = Callable[[str], torch.Tensor]
+Named = dict[str, torch.nn.Parameter]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+# Models of at most so many parameters are laid end to end (see _rows): beyond, the operations saved are nothing beside
+# the arithmetic, and a second copy of the weights, if for a moment, may not fit.
+END_TO_END = 100_000_000
 
 
 class Engine(Protocol):
     """What training, evaluation and checkpoints need of an engine."""
 
     model: torch.nn.Module
+    flops_per_token: float
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the model's forward pass runs."""
@@ -53,108 +61,127 @@ def learning_rate_at(recipe: Recipe, examples: int) -> float:
     return recipe.learning_rate
 
 
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """True where bfloat16 matrix products run in hardware, so that autocast is faster than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = torch.backends.cpu.get_cpu_capability()
-    return bool(flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported())
-
-
 class PlainEngine:
-    """One model on one device, AdamW in float32, autocast to bfloat16 where the recipe and the hardware agree.
+    """One model on one device, AdamW in float32, autocast where the recipe and the hardware agree.
 
     Weight decay is taken from matrices only, not from norms and biases, as is usual."""
 
-    def __init__(self, model: torch.nn.Module, recipe: Recipe) -> None:
-        """Move the model to the GPU if there is one, else leave it on the CPU."""
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, model: torch.nn.Module, recipe: Recipe, end_to_end: int = END_TO_END) -> None:
+        """Move the model to the GPU if there is one, else leave it on the CPU. end_to_end: the most parameters that are
+        laid so."""
+        self._device = this_device()
         if self._device.type == "cpu":
             keep_freed_memory()
-        self.model = model.to(self._device)
-        self._recipe = recipe
+        self.model, self._recipe = model.to(self._device), recipe
+        self._dtype = computing_type(recipe.precision, self._device)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        matrices = {name: parameter for name, parameter in trained.items() if parameter.ndim >= 2}
-        others = {name: parameter for name, parameter in trained.items() if parameter.ndim < 2}
-        self._rows = [(_end_to_end([*group.values()], self._device), group) for group in (matrices, others)]
+        self.flops_per_token = flops_per_token(model)
+        self._is_large = sum(parameter.numel() for parameter in trained.values()) > end_to_end
+        groups = split_by_decay(trained, lambda parameter: parameter.ndim)
+        matrices, others = (_rows(group, self._is_large) for group in groups)
+        self._rows = [*matrices, *others]
         self._parameters = [row for row, _ in self._rows]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": [row], "weight_decay": decay}
-                for row, decay in zip(self._parameters, (recipe.weight_decay, 0.0), strict=True)
-            ],
-            lr=recipe.learning_rate,
-            betas=(recipe.beta_1, recipe.beta_2),
-            fused=True,
-        )
+        self._optimizer = adamw([row for row, _ in matrices], [row for row, _ in others], recipe)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the model's forward pass runs."""
-        wanted = self._recipe.precision
-        if wanted == "bfloat16" or (wanted == "auto" and computes_in_bfloat16(self._device)):
-            return torch.autocast(self._device.type, dtype=torch.bfloat16)
-        return nullcontext()
+        return nullcontext() if self._dtype == torch.float32 else torch.autocast(self._device.type, dtype=self._dtype)
 
     def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one optimizer step (see Engine.step)."""
+        """Do one optimizer step (see Engine.step). In float16 one whose gradients overflow is left out, and the next
+        ones' are scaled less."""
         loss = torch.zeros((), device=self._device)
         for micro_batch in batch.micro_batches:
             moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in micro_batch.items()}
             with self.autocast():
                 part = response_loss(self.model, moved) / batch.targets
-            part.backward()  # type: ignore[no-untyped-call]
+            self._scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
+        self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.gradient_clip)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=False)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=self._is_large)
         return loss, norm
 
     def state(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield what is needed to go on (see Engine.state)."""
         for row, group in self._rows:
-            moments = self._optimizer.state[row]
-            kinds = {"weight": row.detach()} | {kind: moments[kind] for kind in _MOMENTS if kind in moments}
-            for kind, values in kinds.items():
+            for kind, values in {"weight": row.detach(), **_moments(self._optimizer, row)}.items():
                 for (name, parameter), part in zip(group.items(), _apart(values, group), strict=True):
                     yield f"{kind}/{name}", part.view_as(parameter).cpu()
 
     def load_state(self, read: Read, steps: int) -> None:
         """Go on from a state (see Engine.load_state)."""
         for row, group in self._rows:
-            moments = {kind: torch.zeros_like(row) for kind in _MOMENTS}
-            for kind, values in {"weight": row.detach(), **moments}.items():
+            self._optimizer.state[row] = adamw_state(row, steps)
+            for kind, values in {"weight": row.detach(), **_moments(self._optimizer, row)}.items():
                 for (name, parameter), part in zip(group.items(), _apart(values, group), strict=True):
                     part.view_as(parameter).copy_(read(f"{kind}/{name}"))
-            self._optimizer.state[row] = {"step": torch.tensor(float(steps), device=self._device), **moments}
 
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+def this_device() -> torch.device:
+    """Return the device of this process: its GPU, or the CPU where there is none."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def _apart(row: torch.Tensor, group: dict[str, torch.nn.Parameter]) -> tuple[torch.Tensor, ...]:
-    return torch.split(row, [parameter.numel() for parameter in group.values()])
+def split_by_decay(trained: Named, dimensions: Callable[[torch.nn.Parameter], int]) -> tuple[Named, Named]:
+    """Return the matrices, from which weight decay is taken, and the other parameters."""
+    matrices = {name: parameter for name, parameter in trained.items() if dimensions(parameter) >= 2}
+    return matrices, {name: parameter for name, parameter in trained.items() if name not in matrices}
 
 
-def _end_to_end(parameters: list[torch.nn.Parameter], device: torch.device) -> torch.nn.Parameter:
-    """Move parameters, and gradients of zero, into one row each, of which they become views: clipping and AdamW then
-    take a few operations, however many parameters there are."""
+def adamw(matrices: list[torch.nn.Parameter], others: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    """Return the optimizer of all engines (Loshchilov and Hutter, arXiv 1711.05101)."""
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=recipe.learning_rate,
+        betas=(recipe.beta_1, recipe.beta_2),
+        fused=True,
+    )
+
+
+def adamw_state(parameter: torch.Tensor, steps: int) -> dict[str, torch.Tensor]:
+    """Return AdamW's state of a parameter as it makes it at its first step, but after so many."""
+    moments = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in MOMENTS}
+    return {"step": torch.tensor(float(steps), device=parameter.device), **moments}
+
+
+def _moments(optimizer: torch.optim.AdamW, row: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+    state = optimizer.state[row]
+    return {kind: state[kind] for kind in MOMENTS if kind in state}
+
+
+def _apart(row: torch.Tensor, group: Named) -> tuple[torch.Tensor, ...]:
+    return (row,) if len(group) == 1 else torch.split(row, [parameter.numel() for parameter in group.values()])
+
+
+def _rows(group: Named, is_large: bool) -> list[tuple[torch.nn.Parameter, Named]]:
+    """Return what the optimizer steps, and of which parameters it consists: small models' parameters, and gradients of
+    zero, are moved into one row, of which they become views: clipping and AdamW then take a few operations, however
+    many parameters there are. Large models' stay where they are."""
+    if is_large or not group:
+        return [(parameter, {name: parameter}) for name, parameter in group.items()]
+    parameters = [*group.values()]
     sizes = [parameter.numel() for parameter in parameters]
-    row = torch.nn.Parameter(torch.cat([torch.empty(0, device=device), *(p.detach().flatten() for p in parameters)]))
+    row = torch.nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
     row.grad = torch.zeros_like(row)
     views = zip(parameters, torch.split(row.detach(), sizes), torch.split(row.grad, sizes), strict=True)
     for parameter, values, gradients in views:
         parameter.data, parameter.grad = values.view_as(parameter), gradients.view_as(parameter)
-    return row
+    return [(row, group)]
 
 
-def response_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+def response_loss(model: torch.nn.Module, batch: Batch, may_be_lean: bool = True) -> torch.Tensor:
     """Return the summed cross-entropy (nats) over the target tokens of a batch, computed in float32.
 
     A causal model predicts token i from those before it, so its labels are shifted by one; a seq2seq model's are not,
-    as the model shifts its decoder input itself."""
-    lean = lean_loss(model)
+    as the model shifts its decoder input itself. may_be_lean: weights are there to be read outside of the model's own
+    forward pass."""
+    lean = lean_loss(model) if may_be_lean else None
     if lean is not None:
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         with torch.autocast("cpu", enabled=False):
@@ -164,7 +191,8 @@ def response_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         logits = model(**batch, use_cache=False).logits
     else:
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = model(**inputs, use_cache=False).logits[:, :-1]
+        # The vectors of prompt tuning stand before the tokens.
+        logits = model(**inputs, use_cache=False).logits[:, -labels.shape[1] : -1]
         labels = labels[:, 1:]
     chosen = labels != IGNORED
     return cross_entropy(logits[chosen].float(), labels[chosen], reduction="sum")

@@ -10,11 +10,12 @@ from tokenizers import Tokenizer
 from showhow.fingerprint import Json
 from showhow.tasks.explain import Level
 from showhow.tasks.grading import Grade, grade
+from showhow.training.ranks import dealt, gathered
 from showhow.training.reply import greedy_replies
 from showhow.training.tokens import TokenFile
 
 # A reply may be a little longer than any right one, so that a rambling model shows.
-_EXTRA_TOKENS = 4
+EXTRA_TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,24 @@ class Evaluation:
 def evaluate(
     model: torch.nn.Module, tokenizer: Tokenizer, file: TokenFile, level: Level, examples: int, batch_size: int
 ) -> Evaluation:
-    """Ask the first `examples` questions of a split and grade the replies, at most `batch_size` at a time."""
-    rows = range(min(examples, len(file)))
-    longest = int(file.target_lengths[: len(rows)].max()) + _EXTRA_TOKENS
+    """Ask the first `examples` questions of a split and grade the replies, at most `batch_size` at a time. Processes
+    that train together deal the questions among them, and get the same."""
+    questions = min(examples, len(file))
+    rows = dealt(range(questions))
+    longest = int(file.target_lengths[:questions].max()) + EXTRA_TOKENS
     written = greedy_replies(model, [file.prompt(row) for row in rows], file.special, longest, batch_size)
-    replies: list[str] = tokenizer.decode_batch(written, skip_special_tokens=True)
+    texts: list[str] = tokenizer.decode_batch(written, skip_special_tokens=True)
     # Targets are read back through the tokenizer too, so that what it cannot spell is not held against the model.
     targets: list[str] = tokenizer.decode_batch([file.target(row).tolist() for row in rows], skip_special_tokens=True)
-    grades = [grade(reply, target, level, file.layout) for reply, target in zip(replies, targets, strict=True)]
-    questions = file.texts("question", len(rows))
-    samples = [_sample(*columns) for columns in zip(questions[:_SAMPLES], targets, replies, grades, strict=False)]
     # The end token counts where it was written: a reply of the greatest length was cut before it.
-    metrics = _metrics(grades) | {"tokens_per_reply": fmean(min(len(tokens) + 1, longest) for tokens in written)}
+    lengths = [min(len(tokens) + 1, longest) for tokens in written]
+    grades = [grade(reply, target, level, file.layout) for reply, target in zip(texts, targets, strict=True)]
+    everyones = gathered([*zip(targets, texts, grades, lengths, strict=True)])
+    targets, texts, grades, lengths = (list(column) for column in zip(*everyones, strict=True))
+    samples = [
+        _sample(*columns) for columns in zip(file.texts("question", _SAMPLES), targets, texts, grades, strict=False)
+    ]
+    metrics = _metrics(grades) | {"tokens_per_reply": fmean(lengths)}
     return Evaluation(tuple(one.answer_right for one in grades), metrics, samples)
 
 

@@ -26,20 +26,22 @@ Loss = Callable[[Any, Batch, torch.dtype], Tensor]
 
 def lean_loss(model: torch.nn.Module) -> Loss | None:
     """Return the function that gives the summed cross-entropy (nats) over a batch's labels, its matrix products in a
-    given type; None for models that it is not written for, and on GPUs, where transformers' own attention is fast."""
-    settings: Any = model.config
+    given type; None for models that it is not written for (with adapters, or that are to recompute activations), and on
+    GPUs, where transformers' own attention is fast."""
     if next(model.parameters()).device.type != "cpu":
         return None
-    if type(model) is LlamaForCausalLM and _is_plain_llama(settings):
+    if type(model) is LlamaForCausalLM and _is_plain_llama(model):
         return llama_loss
-    if type(model) is T5ForConditionalGeneration and _is_plain_t5(settings):
+    if type(model) is T5ForConditionalGeneration and _is_plain_t5(model):
         return t5_loss
     return None
 
 
-def _is_plain_llama(settings: Any) -> bool:
+def _is_plain_llama(model: Any) -> bool:
+    settings = model.config
     return bool(
-        settings.num_key_value_heads == settings.num_attention_heads
+        not model.is_activation_checkpointing
+        and settings.num_key_value_heads == settings.num_attention_heads
         and settings.rope_parameters["rope_type"] == "default"
         and settings.hidden_act == "silu"
         and settings.attention_dropout == 0.0
@@ -47,8 +49,10 @@ def _is_plain_llama(settings: Any) -> bool:
     )
 
 
-def _is_plain_t5(settings: Any) -> bool:
-    return bool(settings.feed_forward_proj == "relu" and settings.dropout_rate == 0.0)
+def _is_plain_t5(model: Any) -> bool:
+    settings = model.config
+    is_plain = settings.feed_forward_proj == "relu" and settings.dropout_rate == 0.0
+    return bool(is_plain and not model.is_activation_checkpointing)
 
 
 def llama_loss(model: LlamaForCausalLM, batch: Batch, dtype: torch.dtype) -> Tensor:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from showhow.errors import TrialError
+from showhow.seeds import seed_for
 from showhow.study.recipe import Recipe
 from showhow.training.batches import StepBatch
 from showhow.training.engine import Engine, learning_rate_at
-from showhow.training.model import parameter_count
-from showhow.training.ranks import summed
+from showhow.training.memory import memory_needed_for
+from showhow.training.ranks import rank, summed
 
 # The loss is read off the device only so often, so that a GPU is not made to wait at each step.
 _CHECK_EVERY_STEPS = 20
@@ -25,8 +26,7 @@ _NEVER_DIVERGED = 4.0
 @dataclass(frozen=True)
 class Progress:
     """How far training has come. Losses in nats per target token and norms are means since the last report; `tokens`
-    counts questions and targets without padding; `flops` is 6 x parameters x tokens (Kaplan et al., arXiv
-    2001.08361)."""
+    counts questions and targets without padding; `flops`: see flops_per_token."""
 
     examples: int
     tokens: int
@@ -44,14 +44,15 @@ def train(
     batches: Iterator[StepBatch],
     report_every_examples: int,
     since: Progress | None = None,
+    seed: int = 0,
 ) -> Iterator[Progress]:
     """Train until the recipe's max_examples, yielding after each `report_every_examples` and at the end.
 
     since: how far an earlier process had come, whose state the engine has; `batches` begin with the next. The time
-    between two yields, in which the caller may evaluate, is not counted. Raises TrialError when the loss is not a
-    number or has diverged."""
+    between two yields, in which the caller may evaluate, is not counted. What dropout leaves out is a function of the
+    seed, the step and the process. Raises TrialError when the loss is not a number or has diverged, and
+    OutOfMemoryError."""
     steps = recipe.max_examples // recipe.batch_size
-    weights = parameter_count(engine.model)
     reported, tokens, seconds = (since.examples, since.tokens, since.train_seconds) if since else (0, 0, 0.0)
     guard = _LossGuard(recipe.batch_size)
     losses: list[torch.Tensor] = []
@@ -62,6 +63,7 @@ def train(
         rate = learning_rate_at(recipe, step * recipe.batch_size)
         batch = next(batches)
         tokens += batch.tokens
+        torch.manual_seed(seed_for("dropout", seed, step, rank()))
         loss, norm = _step(engine, batch, rate, step)
         losses.append(loss)
         norms.append(norm)
@@ -74,20 +76,19 @@ def train(
             seconds += elapsed
             mean_loss, mean_norm = float(summed(torch.stack(losses).mean())), float(torch.stack(norms).mean())
             speed = (examples - reported) / elapsed
-            yield Progress(examples, tokens, 6.0 * weights * tokens, mean_loss, mean_norm, rate, seconds, speed)
+            yield Progress(
+                examples, tokens, engine.flops_per_token * tokens, mean_loss, mean_norm, rate, seconds, speed
+            )
             losses, norms, reported, started = [], [], examples, time.perf_counter()
             engine.model.train()
 
 
 def _step(engine: Engine, batch: StepBatch, rate: float, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    try:
+    shape = " x ".join(map(str, batch.micro_batches[0]["input_ids"].shape))
+    with memory_needed_for(
+        f"at step {step + 1}, on a micro-batch of {shape} tokens; a smaller micro_batch_size learns the same in less"
+    ):
         return engine.step(batch, rate)
-    except torch.OutOfMemoryError as error:  # the same batch would need as much again
-        shapes = ", ".join(" x ".join(map(str, part["input_ids"].shape)) for part in batch.micro_batches[:1])
-        raise TrialError(
-            f"out of memory at step {step + 1}, on a micro-batch of {shapes} tokens; a smaller micro_batch_size "
-            f"learns the same in less memory ({str(error).splitlines()[0]})"
-        ) from error
 
 
 class _LossGuard:

@@ -1,4 +1,5 @@
-"""Builds the model of a trial: from a configuration with random weights, or from pretrained safetensors."""
+"""Builds the model of a trial: from a configuration with random weights, or from pretrained safetensors; beside those,
+if the trial has one, an adapter (training/adapter.py)."""
 
 import inspect
 from typing import Any
@@ -9,30 +10,58 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    BitsAndBytesConfig,
     LlamaConfig,
     LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.utils import is_flash_attn_2_available
 
 from showhow.errors import TrialError
 from showhow.seeds import seed_for
-from showhow.study.recipe import ModelSpec, ScratchModel
+from showhow.study.adapter import Adapter
+from showhow.study.model_folder import positions_of
+from showhow.study.recipe import ModelSpec, PretrainedModel, Recipe, ScratchModel
+from showhow.training.adapter import is_adapted, tuned_prompt, with_adapter
+from showhow.training.precision import computing_type
 from showhow.training.tokens import SpecialTokens
 
 # Positions are relative or rotary in both architectures, so this bounds nothing; it is a number the configuration
 # wants.
 _POSITIONS = 8192
+# The oldest GPUs that flash attention is written for (Ampere).
+_FLASH_CAPABILITY = (8, 0)
 
 
-def build_model(spec: ModelSpec, special: SpecialTokens, seed: int) -> torch.nn.Module:
-    """Return the model of a run on the CPU in float32. The same seed gives the same random weights.
+def build_model(
+    spec: ModelSpec,
+    special: SpecialTokens,
+    seed: int,
+    adapter: Adapter | None = None,
+    recipe: Recipe | None = None,
+    recompute_activations: bool = False,
+) -> torch.nn.Module:
+    """Return the model of a run, a function of the seed.
 
-    Raises TrialError when pretrained weights cannot be loaded."""
+    All of it is trained, in float32, unless it has an adapter: then its own weights are frozen and held in the type
+    that the recipe computes in (without one in float32), or in the few bits of `spec.quantise`. It stands on the CPU;
+    quantised, on the GPU. recompute_activations: keep only what each layer reads, and compute the rest again in the
+    backward pass.
+
+    Raises TrialError when pretrained weights cannot be loaded or the adapter does not fit them."""
     torch.manual_seed(seed_for("weights", seed))
-    if isinstance(spec, ScratchModel):
-        return _scratch_llama(spec, special) if spec.architecture == "llama" else _scratch_t5(spec, special)
-    return _pretrained(spec.name, special)
+    model: Any
+    if isinstance(spec, PretrainedModel):
+        model = _pretrained(spec, special, adapter is not None, recipe)
+    else:
+        model = _scratch_llama(spec, special) if spec.architecture == "llama" else _scratch_t5(spec, special)
+    if recompute_activations:
+        try:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise TrialError(f"sharding.recompute_activations: {error}") from None
+    return model if adapter is None else with_adapter(model, adapter, seed)
 
 
 def is_seq2seq(model: torch.nn.Module) -> bool:
@@ -44,6 +73,22 @@ def is_seq2seq(model: torch.nn.Module) -> bool:
 def parameter_count(model: torch.nn.Module) -> int:
     """Number of trainable parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def positions(model: Any) -> int | None:
+    """Return how many tokens the model has positions for, beside those that prompt tuning takes; None where they are
+    relative."""
+    found, prompt = positions_of(model.config.to_dict()), tuned_prompt(model)
+    return found if found is None or prompt is None else found - prompt.shape[1]
+
+
+def flops_per_token(model: Any) -> float:
+    """Return what training on a token takes: of each weight 2 operations forward, 2 to pass the gradient back, and 2
+    for its own gradient where it is trained (Kaplan et al., arXiv 2001.08361, count the three as 6)."""
+    if not is_adapted(model):
+        return 6.0 * parameter_count(model)
+    trained, weights = model.get_nb_trainable_parameters()
+    return float(4 * weights + 2 * trained)
 
 
 def _scratch_llama(spec: ScratchModel, special: SpecialTokens) -> torch.nn.Module:
@@ -60,7 +105,7 @@ def _scratch_llama(spec: ScratchModel, special: SpecialTokens) -> torch.nn.Modul
         pad_token_id=special.pad,
         eos_token_id=special.end,
         bos_token_id=special.start,
-        attn_implementation=_attention(),
+        attn_implementation=_scratch_attention(),
     )
     return LlamaForCausalLM(config)  # type: ignore[no-any-return]
 
@@ -78,28 +123,70 @@ def _scratch_t5(spec: ScratchModel, special: SpecialTokens) -> torch.nn.Module:
         pad_token_id=special.pad,
         eos_token_id=special.end,
         decoder_start_token_id=special.pad,
-        attn_implementation=_attention(),
+        attn_implementation=_scratch_attention(),
     )
     return T5ForConditionalGeneration(config)  # type: ignore[no-any-return]
 
 
-def _attention() -> str:
+def _scratch_attention() -> str:
     """Eager attention is twice as fast as SDPA for small models on a CPU in bfloat16, whose SDPA backward pass is slow
     (16.7 against 33.4 ms a step: hidden size 64, batch 16, AMD EPYC with avx512_bf16; docs/log.md)."""
     return "sdpa" if torch.cuda.is_available() else "eager"
 
 
-def _pretrained(name: str, special: SpecialTokens) -> torch.nn.Module:
+def _pretrained(spec: PretrainedModel, special: SpecialTokens, is_frozen: bool, recipe: Recipe | None) -> Any:
+    name, where = spec.name, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    computed = torch.float32 if recipe is None else computing_type(recipe.precision, where)
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(name, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(
+            name,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=computed if is_frozen else torch.float32,
+            quantization_config=_few_bits(spec, computed),
+            attn_implementation=_attention(kind, config, computed, recipe),
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise TrialError(f'the model "{name}" cannot be loaded: {error}') from None
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise TrialError(
             f'the model "{name}" ({config.model_type}) keeps no keys and values, so it cannot be evaluated'
         )
-    if special.vocabulary > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(special.vocabulary)  # its tokenizer was given tokens, often a padding one
-    return model  # type: ignore[no-any-return]
+    rows = model.get_input_embeddings().num_embeddings
+    if special.vocabulary > rows:  # its tokenizer was given tokens, often a padding one
+        if is_frozen:
+            raise TrialError(
+                f'the tokenizer of "{name}" has {special.vocabulary:,} tokens and the model {rows:,}; new ones cannot '
+                "be learnt while the model's own weights stay as they are: remove them, or train without an adapter"
+            )
+        model.resize_token_embeddings(special.vocabulary)
+    return model
+
+
+def _few_bits(spec: PretrainedModel, computed: torch.dtype) -> BitsAndBytesConfig | None:
+    """Return how frozen weights are held in few bits: in 8 with outliers apart (LLM.int8(), arXiv 2208.07339), in 4 as
+    normal floats, whose scales are quantised again (QLoRA, arXiv 2305.14314)."""
+    if spec.quantise == "none":
+        return None
+    if spec.quantise == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=computed,
+    )
+
+
+def _attention(kind: Any, config: Any, computed: torch.dtype, recipe: Recipe | None) -> str | None:
+    """Return flash attention where it is installed and can be: it skips padding, knows no float32, and takes no mask of
+    packed rows. Else None, for which transformers takes SDPA where the model has it: pretrained models are large and
+    their texts long, and it never holds the scores of all pairs of tokens."""
+    if not is_flash_attn_2_available() or torch.cuda.get_device_capability() < _FLASH_CAPABILITY:
+        return None
+    packs = recipe is not None and recipe.batching == "packed"
+    model = kind._model_mapping.get(type(config))
+    can = model is not None and model._supports_flash_attn
+    return "flash_attention_2" if can and not packs and computed != torch.float32 else None

@@ -1,6 +1,7 @@
 """Which of the processes that train one model together this one is, and what they tell each other. Alone it is the
 first of one."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,9 +47,15 @@ def dealt(items: Sequence[Any]) -> Sequence[Any]:
 
 def agreed(mine: float) -> float:
     """Return the first process's value, for decisions that all must take alike; all must ask for it."""
+    return highest(mine if rank() == 0 else -math.inf)
+
+
+def highest(mine: float) -> float:
+    """Return the highest of all processes' values; all must ask for it."""
     if world_size() == 1:
         return mine
-    value = torch.tensor([mine if rank() == 0 else 0.0], dtype=torch.float64)
+    value = torch.tensor([mine], dtype=torch.float64)
     if distributed.get_backend() == "nccl":
         value = value.cuda()
-    return float(summed(value))
+    distributed.all_reduce(value, distributed.ReduceOp.MAX)
+    return float(value)

@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from showhow.training.decoder import Decoder
 from showhow.training.llama_decoder import LlamaDecoder
-from showhow.training.model import is_seq2seq
+from showhow.training.model import is_seq2seq, positions
+from showhow.training.ranks import highest
 from showhow.training.t5_decoder import T5Decoder
 from showhow.training.tokens import SpecialTokens
 from showhow.training.transformers_decoder import CausalDecoder, Seq2SeqDecoder
@@ -30,7 +31,6 @@ _LEAVE_TOGETHER = 0.25
 Tokens = Int32[ndarray, " tokens"]
 
 
-@torch.inference_mode()
 def greedy_replies(
     model: torch.nn.Module,
     prompts: Sequence[Tokens],
@@ -41,39 +41,59 @@ def greedy_replies(
     """Return for each prompt the token ids the model writes, the end token left out.
 
     Prompts are taken in order of length, so that a batch holds little padding. A reply that does not end by itself is
-    cut after `max_new_tokens`."""
+    cut after `max_new_tokens`, or where the model has no more positions. The processes that share out a model's weights
+    must all ask, each for prompts of its own, if for none."""
     model.eval()
-    decoder = _decoder_of(model, special)
-    replies: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        tokens, mask = _padded([prompts[row] for row in chosen], special.pad, decoder)
-        written = _write(decoder, tokens, mask, special.end, max_new_tokens).tolist()
-        for row, reply in zip(chosen, written, strict=True):
-            replies[row] = reply[: reply.index(special.end)] if special.end in reply else reply
+    together = _is_shared_out(model)
+    # What is gathered of shared weights may stay for training, and what inference mode makes may not.
+    with torch.no_grad() if together else torch.inference_mode():
+        places, decoder = positions(model), _decoder_of(model, special, together)
+        replies: list[list[int]] = [[] for _ in prompts]
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        batches = -(-len(order) // batch_size)
+        for batch in range(int(highest(batches)) if together else batches):
+            chosen = order[batch * batch_size : (batch + 1) * batch_size]
+            some = [prompts[row] for row in chosen] or [np.array([special.end])]  # to take part in the others' batch
+            tokens, mask = _padded(some, special.pad, decoder)
+            taken = 0 if is_seq2seq(model) else tokens.shape[1]
+            most = max_new_tokens if places is None else min(max_new_tokens, max(1, places - taken))
+            if together:
+                most = int(-highest(-most))
+            asked = len(chosen) if together else None
+            written = _write(decoder, (tokens, mask), special.end, most, asked).tolist()
+            for row, reply in zip(chosen, written, strict=False):
+                replies[row] = reply[: reply.index(special.end)] if special.end in reply else reply
     return replies
 
 
-def _decoder_of(model: torch.nn.Module, special: SpecialTokens) -> Decoder:
+def _is_shared_out(model: torch.nn.Module) -> bool:
+    """True where processes hold parts of the weights (ZeRO stage 3): these are gathered for each layer, so all must run
+    the same ones."""
+    return any(parameter.numel() == 0 for parameter in model.parameters())
+
+
+def _decoder_of(model: torch.nn.Module, special: SpecialTokens, together: bool) -> Decoder:
+    """Return what decodes. Shared weights are there only while transformers' own modules run."""
     if not is_seq2seq(model):
-        return LlamaDecoder(model) if LlamaDecoder.reads(model) else CausalDecoder(model)
+        return LlamaDecoder(model) if not together and LlamaDecoder.reads(model) else CausalDecoder(model)
     config: Any = model.config
     start = special.pad if config.decoder_start_token_id is None else config.decoder_start_token_id
-    return T5Decoder(model, start) if T5Decoder.reads(model) else Seq2SeqDecoder(model, start)
+    return T5Decoder(model, start) if not together and T5Decoder.reads(model) else Seq2SeqDecoder(model, start)
 
 
 def _write(
     decoder: Decoder,
-    tokens: Int64[Tensor, "batch prompt"],
-    mask: Int64[Tensor, "batch prompt"],
+    prompts: tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, "batch prompt"]],
     end: int,
     max_new_tokens: int,
+    asked_together: int | None,
 ) -> Int64[Tensor, "batch max_new_tokens"]:
-    """Return the replies of a batch, each filled up after its end with anything."""
+    """Return the replies of a batch, each filled up after its end with anything. prompts: tokens, and their mask.
+    asked_together: go on until no process has replies to write, of which so many are wanted here."""
+    tokens, mask = prompts
     written = tokens.new_full((len(tokens), max_new_tokens), end)
     rows = torch.arange(len(tokens), device=tokens.device)  # those still in the batch
-    ended = torch.zeros_like(rows, dtype=torch.bool)
+    ended = torch.full_like(rows, asked_together == 0, dtype=torch.bool)
     logits = decoder.begin(tokens, mask)
     for step in range(max_new_tokens):
         following = logits.argmax(dim=-1)
@@ -83,9 +103,9 @@ def _write(
             break
         if tokens.device.type == "cpu" or (step + 1) % _ASK_GPU_EVERY == 0:
             going_on = (~ended).nonzero()[:, 0]
-            if not len(going_on):
+            if not (len(going_on) if asked_together is None else highest(len(going_on))):
                 break
-            if len(going_on) <= (1 - _LEAVE_TOGETHER) * len(rows):
+            if 0 < len(going_on) <= (1 - _LEAVE_TOGETHER) * len(rows):
                 decoder.keep(going_on)
                 rows, ended, following = rows[going_on], ended[going_on], following[going_on]
         logits = decoder.advance(following)

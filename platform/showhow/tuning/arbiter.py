@@ -88,6 +88,13 @@ class Arbiter:
         if self._falls_behind(self._rule, level, trial, curve.total):
             self.stopped.add(trial)
 
+    def forget(self, level: str, trial: str, seed: int) -> None:
+        """Leave a run out of account from now on: what it reported says nothing of its trial's worth."""
+        curves = self._curves[level].get(trial, {})
+        curves.pop(seed, None)
+        if not curves:
+            self._curves[level].pop(trial, None)
+
     @property
     def _metric(self) -> Metric:
         return find("train_loss" if isinstance(self._rule, NoStopping) else self._rule.metric)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from showhow.errors import UserError, nearest
-from showhow.fingerprint import Json
+from showhow.fingerprint import Json, placeless
 from showhow.study.study import NOT_COMPUTED, Study
 
 
@@ -48,16 +48,29 @@ class StudyFolder:
         """A folder of each run that keeps its state or its weights, named as its key."""
         return self.path / "checkpoints"
 
+    def exported(self, run: str) -> Path:
+        """The folder of a run that is exported here, by its key."""
+        return self.path / "exported" / run.replace("/", "-")
+
     @property
     def definition(self) -> Path:
         """The study with its defaults filled in."""
         return self.path / "study.json"
 
+    def study(self) -> Study:
+        """Return the study that the folder was claimed for. Raises UserError when its definition cannot be read."""
+        try:
+            return Study.model_validate_json(self.definition.read_bytes(), strict=True)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.definition} cannot be read ({error}); run the study again under another name"
+            ) from None
+
     def claim(self, study: Study) -> None:
         """Take the folder for a study, or go on with the same study in it. Raises UserError when another study has
         it."""
         if self.has_begun and self.definition.exists():
-            changed = _differences(self._claimed(), study.definition())
+            changed = _differences(placeless(self._claimed()), placeless(study.definition()))
             if changed:
                 raise UserError(
                     f'the name "{self.name}" is in use by a study with other content ({self.path}): '

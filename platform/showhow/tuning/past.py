@@ -8,6 +8,7 @@ from showhow.study.plan import planned_trials
 from showhow.study.study import Study
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted
 from showhow.tuning.arbiter import Arbiter
+from showhow.tuning.ladder import INFEASIBLE
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,5 @@ def _end(past: Past, start: RunStarted, event: RunEnded) -> None:
         past.finished[start.trial] += 1
     elif event.status == "stopped":
         past.arbiter.stopped.add(start.trial)
+    elif (event.reason or "").startswith(INFEASIBLE):
+        past.arbiter.forget(start.level, start.trial, start.seed)

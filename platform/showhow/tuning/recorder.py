@@ -12,10 +12,20 @@ from showhow.datasets.prepare import Preparation
 from showhow.fingerprint import Json
 from showhow.metrics import TEST, VALIDATION, on_split
 from showhow.study.trial import Trial
-from showhow.tracking.tracker import Event, RepliesSampled, Reported, RunEnded, RunStarted, RunStatus, Tracker
+from showhow.tracking.tracker import (
+    Event,
+    RepliesSampled,
+    Reported,
+    RunEnded,
+    RunNoted,
+    RunStarted,
+    RunStatus,
+    Tracker,
+)
 from showhow.tuning.arbiter import Arbiter
+from showhow.tuning.ladder import INFEASIBLE
 from showhow.tuning.space import NOT_SAVED, Proposer, Run, TuneSearch
-from showhow.tuning.trial import FAILURE, MESSAGE, METRICS, OUTCOME
+from showhow.tuning.trial import FAILURE, MESSAGE, METRICS, NOTE, OUTCOME
 
 _ACCURACY = on_split(VALIDATION, "accuracy")
 
@@ -59,8 +69,10 @@ class Recorder:
             return True
         if METRICS in message:
             return self._metrics(run, message[METRICS])
-        if FAILURE in message:
-            self.end(run, "failed", reason=message[FAILURE])
+        if NOTE in message:
+            self._record(RunNoted(run=run.key, seconds_since_epoch=time.time(), **message[NOTE]))
+        elif FAILURE in message:
+            self._failure(run, message[FAILURE])
         elif OUTCOME in message:
             self._outcome(run, message[OUTCOME])
         return run.key in self.ended
@@ -75,6 +87,11 @@ class Recorder:
             return False  # its last report, at the end of its budget or at its goal: the outcome follows at once
         self.end(run, "stopped", stopped_by=self._rule)
         return True
+
+    def _failure(self, run: Run, reason: str) -> None:
+        if reason.startswith(INFEASIBLE):
+            self._arbiter.forget(run.trial.level, run.trial.name, run.seed)
+        self.end(run, "failed", reason=reason)
 
     def _outcome(self, run: Run, outcome: dict[str, Any]) -> None:
         for split, rows in outcome["samples"].items():

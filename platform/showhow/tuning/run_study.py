@@ -21,6 +21,7 @@ from showhow.datasets.prepare import Preparation
 from showhow.evidence.result import StudyResult
 from showhow.fingerprint import Json
 from showhow.metrics import on_split
+from showhow.study.fitting import layout_of
 from showhow.study.plan import planned_trials
 from showhow.study.study import Study
 from showhow.tracking.address import tracking_uri
@@ -28,8 +29,9 @@ from showhow.tracking.jsonl import JsonlTracker, read_events
 from showhow.tracking.mlflow import MlflowTracker, check_reachable
 from showhow.tracking.several import Trackers
 from showhow.tracking.tracker import Event, Reported, RunStatus, StudyEnded, StudyStarted, Tracker
-from showhow.tuning.cluster import Cluster, connected
+from showhow.tuning.cluster import Cluster, Demand, connected
 from showhow.tuning.folder import StudyFolder, home_folder
+from showhow.tuning.keeper import Keeper
 
 _FACTS_OF = ("showhow", "ray", "torch", "transformers", "deepspeed", "mlflow", "pyarrow", "numpy")
 
@@ -64,7 +66,8 @@ def run_study(
                     mlflow.record(event)
                 if events and _is_complete(study, events):
                     return _write_result(folder)
-                sitting = _Sitting(study, folder, Trackers([journal, mlflow, *watchers]), events, beside)
+                keeper = Keeper(folder.checkpoints, study.checkpoints, events)
+                sitting = _Sitting(study, folder, Trackers([journal, mlflow, keeper, *watchers]), events, beside)
                 return sitting.hold(address, Preparation(folder.home, say), trainable)
             finally:
                 mlflow.close()
@@ -99,10 +102,12 @@ class _Sitting:
         self, address: str | None, preparation: Preparation, trainable: Callable[[dict[str, Any]], None] | None
     ) -> StudyResult:
         """Run what is left and conclude."""
-        trials = planned_trials(self.study)
+        study = self.study
+        trials = planned_trials(study)
+        layouts = tuple(layout_of(trial, study.resources, study.sharding) for trial in trials)
+        demand = Demand(len(trials) * len(study.seeds), layouts, study.resources)
         preparing = self.beside.submit(preparation.prepare_small, trials)
-        runs = len(trials) * len(self.study.seeds)
-        with connected(address, self.study.resources, runs) as cluster:
+        with connected(address, demand) as cluster:
             from showhow.tuning.past import replay
             from showhow.tuning.session import Session
 
@@ -111,9 +116,9 @@ class _Sitting:
             preparation.may_use_cluster = False
             self._begin(cluster)
             tracker = Trackers([self.tracker, _OnceTraining(self._foresee)])
-            session = Session(self.study, self.folder, preparation, tracker, trainable)
-            past = replay(self.study, self.events)
-            is_over = session.run(self.events, past, cluster.runs_at_once(self.study.resources))
+            session = Session(study, self.folder, preparation, tracker, trainable)
+            past = replay(study, self.events)
+            is_over = session.run(self.events, past, cluster.runs_at_once(demand))
         result = _write_result(self.folder)
         self._end("finished" if is_over else "interrupted", result)
         if not is_over:

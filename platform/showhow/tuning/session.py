@@ -17,14 +17,15 @@ from showhow.datasets.prepare import Preparation
 from showhow.errors import UserError
 from showhow.evidence.journal import read_outcomes
 from showhow.study.assignment import Assignment
-from showhow.study.layout import layout_of
+from showhow.study.fitting import layout_of
 from showhow.study.study import Study
 from showhow.tracking.tracker import Event, Tracker
 from showhow.tuning.folder import StudyFolder
 from showhow.tuning.past import Past
 from showhow.tuning.recorder import ArbiterScheduler, Recorder, TuneEars
 from showhow.tuning.space import Proposer, Run, TuneSearch
-from showhow.tuning.trial import configuration, run_trial
+from showhow.tuning.spread import places, run_as_laid_out
+from showhow.tuning.trial import assignment, configuration, resources
 
 Trainable = Callable[[dict[str, Any]], None]
 
@@ -48,9 +49,9 @@ class Session:
         tracker: Tracker,
         trainable: Trainable | None,
     ) -> None:
-        """`trainable`: what runs in a trial's process; None is `run_trial`."""
+        """`trainable`: what runs in a trial's process; None is `run_as_laid_out`."""
         self._study, self._folder, self._preparation, self._tracker = study, folder, preparation, tracker
-        self._trainable = trainable or run_trial
+        self._trainable = trainable or run_as_laid_out
 
     def run(self, events: list[Event], past: Past, at_once: int) -> bool:
         """Run what is left to run, `at_once` side by side. Returns False when it was interrupted."""
@@ -86,16 +87,17 @@ class Session:
                     shards={split: Path(path) for split, path in ready.shards.items()},
                     tokenizer=Path(ready.tokenizer),
                     goal_accuracy=study.stop.goal_accuracy,
-                    layout=layout_of(run.trial.recipe, study.resources, study.sharding),
+                    layout=layout_of(run.trial, study.resources, study.sharding),
                     checkpoints=self._folder.checkpoints / run.key,
                     save_every_seconds=60 * study.checkpoints.every_minutes,
-                )
+                    keep_weights=study.checkpoints.keep_best > 0,
+                ),
+                study.resources,
             )
 
         search = TuneSearch(iter(proposer), configure)
-        resources = study.resources
         trainable = tune.with_resources(
-            self._trainable, {"CPU": resources.cpus_per_device, "GPU": resources.gpus_per_device}
+            self._trainable, lambda config: places(assignment(config).layout, resources(config))
         )
         # Tune saves its own state beside ours, and complains aloud where two savings meet; what fails for us is raised.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -109,7 +111,7 @@ class Session:
                 search_alg=search,
                 scheduler=ArbiterScheduler(search, recorder),
                 num_samples=-1,  # as many as the search proposes
-                max_concurrent_trials=resources.max_concurrent,
+                max_concurrent_trials=study.resources.max_concurrent,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

@@ -1,7 +1,6 @@
 """A study's result read from its folder. It needs neither Ray nor MLflow, so it shows at once, also while a study
 runs."""
 
-from showhow.errors import UserError
 from showhow.evidence.compare import compare
 from showhow.evidence.journal import guessing, read_outcomes
 from showhow.evidence.plots import accuracy_picture
@@ -11,19 +10,9 @@ from showhow.tracking.jsonl import read_events
 from showhow.tuning.folder import StudyFolder
 
 
-def stored_study(folder: StudyFolder) -> Study:
-    """Return the study that a folder was claimed for. Raises UserError when its definition cannot be read."""
-    try:
-        return Study.model_validate_json(folder.definition.read_bytes(), strict=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder.definition} cannot be read ({error}); run the study again under another name"
-        ) from None
-
-
 def stored_result(folder: StudyFolder) -> tuple[Study, StudyResult]:
     """Return a study and what its journal tells so far."""
-    study = stored_study(folder)
+    study = folder.study()
     events = read_events(folder.journal)
     chance, baseline = guessing(events)
     levels = [level.value for level in study.levels]

@@ -1,0 +1,94 @@
+"""A run's evaluations: what it is asked and how many questions at a time, what that took and what it showed."""
+
+import time
+
+from tokenizers import Tokenizer
+
+from showhow.errors import OutOfMemoryError
+from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.study.assignment import Assignment, Note
+from showhow.training.checkpoint_files import Standing
+from showhow.training.engine import Engine
+from showhow.training.evaluate import Evaluation, evaluate
+from showhow.training.loop import Progress
+from showhow.training.memory import give_back_memory, memory_needed_for
+from showhow.training.ranks import world_size
+from showhow.training.tokens import TokenFile
+
+
+class Evaluations:
+    """Asks a model the questions of a run's splits."""
+
+    def __init__(self, run: Assignment, note: Note) -> None:
+        """Open the run's files. Raises TrialError when they cannot be read."""
+        self._trial, self._note = run.trial, note
+        self.files = {split: TokenFile(path) for split, path in run.shards.items()}
+        self._tokenizer = Tokenizer.from_file(str(run.tokenizer))
+        self._at_once = run.trial.evaluation.batch_size
+        self._examples, self._seconds = 0, 0.0
+        self._solved_at: int | None = None
+
+    def go_on(self, standing: Standing) -> None:
+        """Go on from how the run stood."""
+        self._examples, self._seconds = standing.progress.examples, standing.eval_seconds
+        self._solved_at = standing.solved_at
+
+    def standing(self, progress: Progress) -> Standing:
+        """Return how the run stands."""
+        return Standing(progress=progress, solved_at=self._solved_at, eval_seconds=self._seconds)
+
+    def validate(self, engine: Engine, examples: int) -> dict[str, Evaluation]:
+        """Ask the validation questions after so many training examples."""
+        self._examples = examples
+        found = self._ask(VALIDATION, engine, self._trial.validation_examples)
+        if self._solved_at is None and found.metrics["accuracy"] >= self._trial.evaluation.solved_accuracy:
+            self._solved_at = examples
+        return {VALIDATION: found}
+
+    def is_reached(self, goal_accuracy: float | None, engine: Engine, validated: dict[str, Evaluation]) -> bool:
+        """True when the whole validation split says what its first part said, so that no lucky part ends a run."""
+        if goal_accuracy is None or validated[VALIDATION].metrics["accuracy"] < goal_accuracy:
+            return False
+        whole = self._trial.data.eval_examples
+        if whole == self._trial.validation_examples:
+            return True
+        return self._ask(VALIDATION, engine, whole).metrics["accuracy"] >= goal_accuracy
+
+    def grade(self, engine: Engine) -> dict[str, Evaluation]:
+        """Ask all questions of the test split and of the further ones."""
+        splits = (TEST, *self._trial.data.eval_splits)
+        return {split: self._ask(split, engine, self._trial.data.eval_examples) for split in splits}
+
+    def metrics(self, evaluations: dict[str, Evaluation]) -> dict[str, float]:
+        """Return what is reported of evaluations, and of all that were so far."""
+        metrics = {"eval_seconds": self._seconds}
+        if self._solved_at is not None:
+            metrics["examples_until_solved"] = float(self._solved_at)
+        for split, evaluation in evaluations.items():
+            metrics |= {on_split(split, name): value for name, value in evaluation.metrics.items()}
+        return metrics
+
+    def _ask(self, split: str, engine: Engine, examples: int) -> Evaluation:
+        """Ask the first so many questions of a split; where memory runs out, half as many at a time, which gives the
+        same replies. Raises OutOfMemoryError where not even one at a time fits."""
+        started = time.perf_counter()
+        while True:
+            try:
+                found = self._ask_once(split, engine, examples)
+                break
+            except OutOfMemoryError as error:
+                # Processes that write replies together cannot begin again each on its own.
+                if self._at_once == 1 or world_size() > 1:
+                    raise
+                told = str(error)
+            give_back_memory()
+            self._at_once //= 2
+            self._note("adapted", self._examples, f"{told}; goes on with {self._at_once}")
+        self._seconds += time.perf_counter() - started
+        return found
+
+    def _ask_once(self, split: str, engine: Engine, examples: int) -> Evaluation:
+        with memory_needed_for(f"writing replies to {self._at_once} questions at a time"), engine.autocast():
+            return evaluate(
+                engine.model, self._tokenizer, self.files[split], self._trial.level, examples, self._at_once
+            )

@@ -1,0 +1,54 @@
+"""How MLflow asks an exported model (`mlflow.pyfunc`): texts of questions in, the model's replies out.
+
+A copy of this file travels with each registered model, so it imports nothing of ShowHow. MLflow's own way, the
+`text-generation` pipeline, cuts the replies of models with an encoder, and puts no chat template around a question.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+_AT_ONCE = 64
+
+
+class Replies:
+    """A model on its device with its tokenizer."""
+
+    def __init__(self, folder: Path) -> None:
+        self._frame = json.loads((folder / "showhow.json").read_text(encoding="utf-8"))["frame"]
+        self._has_encoder = bool(AutoConfig.from_pretrained(folder).is_encoder_decoder)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        kind = AutoModelForSeq2SeqLM if self._has_encoder else AutoModelForCausalLM
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = kind.from_pretrained(folder, use_safetensors=True).to(device).eval()
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:  # noqa: ARG002
+        """Return the reply to each question. model_input: a table whose first column holds them, as MLflow makes of a
+        text or a list of texts; params: MLflow's, none are taken."""
+        questions = [str(question) for question in model_input.iloc[:, 0]]
+        return [
+            reply
+            for start in range(0, len(questions), _AT_ONCE)
+            for reply in self._replies(questions[start : start + _AT_ONCE])
+        ]
+
+    @torch.inference_mode()
+    def _replies(self, questions: list[str]) -> list[str]:
+        before, after = self._frame or ("", "")
+        texts = [before + question + after for question in questions]
+        side = "right" if self._has_encoder else "left"  # a causal model goes on after the last column
+        tokens = self._tokenizer(
+            texts, add_special_tokens=self._frame is None, padding=True, padding_side=side, return_tensors="pt"
+        ).to(self._model.device)
+        written = self._model.generate(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        read = 0 if self._has_encoder else tokens["input_ids"].shape[1]
+        replies: list[str] = self._tokenizer.batch_decode(written[:, read:], skip_special_tokens=True)
+        return replies
+
+
+def _load_pyfunc(path: str) -> Replies:
+    """Return what MLflow asks; the name is MLflow's. path: the registered model, with the exported folder in it."""
+    return Replies(Path(path) / "model")

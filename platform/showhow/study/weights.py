@@ -1,0 +1,107 @@
+"""What tensors the safetensors files of a model's folder hold, by their headers: names and shapes. Pure; no weight is
+read.
+
+Format: 8 bytes of length (little-endian), then so many bytes of JSON: of each tensor its type, shape, and where it
+stands in the rest of the file (https://github.com/huggingface/safetensors, "Format").
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+INDEX = "model.safetensors.index.json"
+_WHOLE = "model.safetensors"
+_LONGEST_HEADER = 100_000_000  # bytes; the format's own bound
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Parts of the names of what has a matrix and is no linear layer: embeddings of tokens and of positions.
+_EMBEDDINGS = ("embed", "wte", "wpe", "shared", "relative_attention_bias", "lm_head")
+_CONVERT = (
+    "from transformers import {0}; {0}.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(FOLDER) writes "
+    "them as safetensors, if you trust who made them"
+)
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """The tensors of a model: shapes by name."""
+
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def matrices(self) -> list[str]:
+        """The layers that hold a matrix, by their full names."""
+        return [name.removesuffix(".weight") for name, shape in self.shapes.items() if len(shape) == 2]
+
+    @property
+    def linear_layers(self) -> list[str]:
+        """The names, without what stands before the last dot, of the layers that an adapter can change."""
+        names = {layer.rpartition(".")[2] for layer in self.matrices}
+        return sorted(name for name in names if not any(part in name for part in _EMBEDDINGS))
+
+    def has_layer(self, target: str) -> bool:
+        """True when a layer is called `target`, or ends so after a dot."""
+        return any(f".{layer}".endswith(f".{target}") for layer in self.matrices)
+
+
+def read_weights(folder: Path) -> StoredWeights | str:
+    """Return the weights that transformers would load from a folder, or in words why it could not."""
+    index = folder / INDEX
+    if not index.is_file():
+        if not (folder / _WHOLE).is_file():
+            return _nothing_in(folder)
+        return _read([folder / _WHOLE])
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return f"has an {INDEX} that cannot be read; copy it again from where the model comes from"
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        return f"lacks {', '.join(missing)}, which {INDEX} names; copy them from where the model comes from"
+    return _read(folder / name for name in names)
+
+
+def _nothing_in(folder: Path) -> str:
+    pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
+    if not pickled:
+        return f"holds no weights: neither {_WHOLE} nor {INDEX}"
+    kind = "AutoModelForSeq2SeqLM" if _is_seq2seq(folder) else "AutoModelForCausalLM"
+    found = ", ".join(pickled[:3]) + (", ..." if len(pickled) > 3 else "")
+    return f"holds pickled weights only ({found}), which could run any code when read; {_CONVERT.format(kind)}"
+
+
+def _is_seq2seq(folder: Path) -> bool:
+    try:
+        return '"is_encoder_decoder": true' in (folder / "config.json").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+
+
+def _read(files: Iterable[Path]) -> StoredWeights | str:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        stat = path.stat()
+        header = _header(path, stat.st_mtime_ns, stat.st_size)
+        if header is None:
+            return f"has weights that are cut off or no safetensors ({path.name}); copy them again, whole"
+        shapes |= header
+    return StoredWeights(shapes)
+
+
+@cache  # every trial of a study asks
+def _header(path: Path, changed_at: int, size: int) -> dict[str, tuple[int, ...]] | None:  # noqa: ARG001 - a changed file is read again
+    """Return the shapes in a file, or None where it is not whole."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(size, _LONGEST_HEADER):
+                return None
+            header: dict[str, Any] = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        ends = [tensor["data_offsets"][1] for tensor in header.values()]
+        shapes = {name: tuple(map(int, tensor["shape"])) for name, tensor in header.items()}
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return None
+    return shapes if 8 + length + max(ends, default=0) == size else None

@@ -1,0 +1,153 @@
+"""The files of a checkpoint: their names, the manifest, how they are written whole and how they are verified.
+
+A checkpoint is a folder named by the examples seen, in the run's own folder: safetensors files, and a manifest that is
+written last, so its existence means that the checkpoint is complete. The optimizer's tensors lie apart from the
+weights, so that either can be had without the other.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from showhow.fingerprint import file_sha256
+from showhow.training.loop import Progress
+
+WEIGHT = "weight/"  # begins the names of the parameters; all others are the optimizer's
+MANIFEST = "manifest.json"
+_STRICT = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Standing(BaseModel):
+    """How far a run had come. solved_at: examples seen when it first solved the task; eval_seconds: time spent
+    evaluating."""
+
+    model_config = _STRICT
+
+    progress: Progress
+    solved_at: int | None = None
+    eval_seconds: float = 0.0
+
+
+class TensorFile(BaseModel):
+    """One file of tensors."""
+
+    model_config = _STRICT
+
+    name: str
+    bytes: int
+    sha256: str
+
+    def is_whole(self, checkpoint: Path) -> bool:
+        """Return whether it lies in a checkpoint as it was written."""
+        path = checkpoint / self.name
+        try:
+            inside = path.parent == checkpoint and path.stat().st_size == self.bytes
+            return inside and file_sha256(path) == self.sha256
+        except OSError:
+            return False
+
+
+class Share(BaseModel):
+    """What one process wrote, or why it could not."""
+
+    model_config = _STRICT
+
+    files: tuple[TensorFile, ...] = ()
+    error: str | None = None
+
+
+class Manifest(BaseModel):
+    """What a checkpoint holds. trained: fingerprint of the trial, the seed, and the trained parameters' names."""
+
+    model_config = _STRICT
+
+    trained: str
+    steps: int
+    standing: Standing
+    has_optimizer: bool
+    processes: int
+    files: tuple[TensorFile, ...] = ()
+
+    @classmethod
+    def of(cls, checkpoint: Path) -> "Manifest | None":
+        """Return the manifest of a checkpoint; None where it has none, or none that can be read."""
+        try:
+            return cls.model_validate_json((checkpoint / MANIFEST).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor] | None:
+    """Return the latest weights in a run's folder of checkpoints, float32 by parameter name; only what was trained,
+    where that is not all. None where no complete and whole checkpoint is there."""
+    for examples in complete(folder):
+        checkpoint = named(folder, examples)
+        manifest = Manifest.of(checkpoint)
+        if manifest is not None and all(file.is_whole(checkpoint) for file in manifest.files):
+            return dict(tensor for file in manifest.files for tensor in _weights(checkpoint / file.name))
+    return None
+
+
+def _weights(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 (it is no dict)
+            if name.startswith(WEIGHT):
+                yield name.removeprefix(WEIGHT), file.get_tensor(name)
+
+
+def named(folder: Path, examples: int) -> Path:
+    """Return the checkpoint that a run made after so many examples."""
+    return folder / f"{examples:012}"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, complete or not, oldest first."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(entry for entry in entries if re.fullmatch(r"\d{12}", entry.name))
+
+
+def complete(folder: Path) -> list[int]:
+    """Return the examples of each complete checkpoint, latest first."""
+    return [int(entry.name) for entry in reversed(checkpoints_in(folder)) if (entry / MANIFEST).exists()]
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> TensorFile:
+    """Write one file whole or not at all. Raises OSError where that cannot be."""
+    partial = _partial(path)
+    try:
+        save_file(tensors, partial)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from None
+    written = TensorFile(name=path.name, bytes=partial.stat().st_size, sha256=file_sha256(partial))
+    _force(partial)
+    partial.replace(path)
+    return written
+
+
+def write_json(path: Path, content: BaseModel) -> None:
+    """Write a small file whole or not at all, and after all that was written beside it before."""
+    partial = _partial(path)
+    partial.write_text(content.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _force(partial)
+    _force(path.parent)
+    partial.replace(path)
+    _force(path.parent)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+
+def _force(path: Path) -> None:
+    """Have a file's content, or a folder's names, survive a power cut (fsync(2))."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
