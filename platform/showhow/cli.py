@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, text, command in (
         ("check", "check a study file", _check),
-        ("plan", "what a study will cost: runs, tokens, disk, memory", _plan),
+        ("plan", "what a study will cost: runs, tokens, disk, layouts, memory, hours", _plan),
         ("run", "run a study, or go on with one that was interrupted", _run),
     ):
         sub = commands.add_parser(name, help=text, description=text)

@@ -287,11 +287,17 @@ def test_eight_bits_do_not_go_with_dora(tmp_path: Path) -> None:
 
 
 def test_a_precision_that_cpus_do_not_train_in_is_refused(tmp_path: Path) -> None:
-    for text in (changed(), changed((SCRATCH, 'kind = "pretrained"\nname = "some/model"'))):
-        (trial, *_) = load(tmp_path, text, 'recipe.precision="float16"').trials
-        assert only(model_faults(trial, 0.0)).key == "recipe.precision"
-        assert model_faults(trial, 0.5) == []
-        assert model_faults(load(tmp_path, text, 'recipe.precision="bfloat16"').trials[0], 0.0) == []
+    scratch = load(tmp_path).trials[0]
+    for trial in (scratch, trial_of(tmp_path, "some/model")):
+        half, brain = (
+            trial.model_copy(update={"recipe": trial.recipe.model_copy(update={"precision": precision})})
+            for precision in ("float16", "bfloat16")
+        )
+        assert only(model_faults(half, 0.0)).key == "recipe.precision"
+        assert model_faults(half, 0.5) == model_faults(brain, 0.0) == []
+    text = changed(("batch_size = 16", 'batch_size = 16\nprecision = "float16"'))
+    assert f"study.toml:{line_of(text, 'precision')}: recipe.precision: got" in complaint(tmp_path, text)
+    assert load(tmp_path, text, "resources.gpus_per_device=1.0")
 
 
 def test_an_adapter_beside_a_model_from_scratch_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from showhow.study.sections import Resources
 SHARE_OF_PEAK = 0.4
 # Operations a second that training reached on one CPU (AMD EPYC with avx512_bf16): measured, and half or twice as many
 # on another.
-CPU_FLOPS = {"float32": 45e9, "bfloat16": 90e9}
+CPU_FLOPS = {"float32": 55e9, "bfloat16": 90e9}
 
 
 def nominal_flops(sizes: ModelSizes, tokens: float) -> float:

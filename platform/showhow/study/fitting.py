@@ -23,13 +23,16 @@ _STAGES: tuple[ZeroStage, ...] = get_args(ZeroStage)
 def layout_of(trial: Trial, resources: Resources, sharding: Sharding) -> Layout:
     """Return the layout that a study asks for; where it leaves that open, the fewest devices (1, 2, 4, ... that divide
     the batch), and for them the lowest ZeRO stage, at which a device holds its part. What is not known (a model that is
-    not on this disk, a GPU whose size nobody has told) is taken to fit.
+    not on this disk, a GPU whose size nobody has told) is taken to fit. Where none fits it is the one that shares
+    most."""
+    possible = [*_layouts(trial, resources, sharding)]
+    return next((layout for layout in possible if fits(trial, layout, resources)), possible[-1])
 
-    Raises UserError when no layout that may be chosen fits."""
-    for layout in _layouts(trial, resources, sharding):
-        if fits(trial, layout, resources):
-            return layout
-    if _is_open(resources, sharding):
+
+def fitting_layout_of(trial: Trial, resources: Resources, sharding: Sharding) -> Layout:
+    """Return `layout_of`. Raises UserError when the study leaves the layout open and none fits."""
+    layout = layout_of(trial, resources, sharding)
+    if _is_open(resources, sharding) and not fits(trial, layout, resources):
         raise UserError(f"{trial.name}: {_refusal(trial, layout, resources)}")
     return layout
 

@@ -16,9 +16,9 @@ from showhow.study.lengths import Lengths
 from showhow.study.model_sizes import ModelSizes, held_bits
 from showhow.study.trial import Trial
 
-# Measured: a process that has imported what it trains with and taken a step, resident (with DeepSpeed, its own
-# imports); on a GPU the context and the libraries of CUDA.
-_PROCESS, _WITH_DEEPSPEED, _ON_A_GPU = 500_000_000, 150_000_000, 600_000_000
+# Measured: a process that has imported what it trains with and taken a step, resident; what DeepSpeed and peft add to
+# it. On a GPU, not measured here: the context and the libraries of CUDA.
+_PROCESS, _WITH_DEEPSPEED, _WITH_ADAPTER, _ON_A_GPU = 500_000_000, 150_000_000, 40_000_000, 600_000_000
 # Measured: on CPUs the C library's heap grows to so many times what is in use, as glibc before 2.38 does not find a
 # freed block for an aligned one of the same size; the many short-lived tensors of recomputation leave more.
 _HEAP, _HEAP_RECOMPUTED = 1.2, 2.1
@@ -102,8 +102,12 @@ def memory_of(trial: Trial, sizes: ModelSizes, lengths: Lengths, layout: Layout,
         activations=kept,
         logits=logits,
         replies=max(0, _replies(sizes, asked) - kept - logits),
-        process=_ON_A_GPU if on_gpu else _PROCESS + _WITH_DEEPSPEED * layout.needs_deepspeed,
+        process=_ON_A_GPU if on_gpu else _process(layout, is_frozen),
     )
+
+
+def _process(layout: Layout, has_adapter: bool) -> int:
+    return _PROCESS + _WITH_DEEPSPEED * layout.needs_deepspeed + _WITH_ADAPTER * has_adapter
 
 
 def _computes_narrow(trial: Trial, on_gpu: bool) -> bool:
@@ -224,6 +228,8 @@ def _kept(sizes: ModelSizes, load: _Load, is_lean: bool) -> _Kept:
     score = _score(sizes, load) + dropped
     if not narrow:
         return _Kept(12 + dropped / 2, 0, 4, units, score)
+    if sizes.trained < sizes.parameters:  # peft hands each adapter a copy of its own
+        return _Kept((10 if is_t5 else 8) + dropped / 2, 2, 2, units + 2, score)
     if load.stream == 2:
         return _Kept((10 if is_t5 else 8) + dropped / 2, 0, 2, units, score)
     return _Kept(8 + dropped / 2, 2, 2, units, score)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from showhow.study.arithmetic import nominal_flops, speed, training_flops
 from showhow.study.dataset_spec import TRAIN, DatasetSpec
-from showhow.study.fitting import device_bytes, layout_of
+from showhow.study.fitting import device_bytes, fitting_layout_of
 from showhow.study.layout import Layout
 from showhow.study.lengths import Lengths, mean_symbols, training_lengths
 from showhow.study.memory import Memory, memory_of
@@ -138,7 +138,7 @@ def planned_trials(study: Study) -> tuple[Trial, ...]:
 
 def _cost(trial: Trial, study: Study) -> _Cost:
     lengths, sizes = training_lengths(trial), sizes_of(trial)
-    layout = layout_of(trial, study.resources, study.sharding)
+    layout = fitting_layout_of(trial, study.resources, study.sharding)
     if sizes is None:
         return _Cost(trial, layout, lengths, None, None, None, None)
     memory = memory_of(trial, sizes, lengths, layout, study.resources.gpus_per_device > 0)

@@ -118,8 +118,9 @@ class Checkpoints(BaseModel):
     """The `[checkpoints]` section: what runs leave on the disk. It may be changed when a study is continued.
 
     every_minutes: a run saves its state at the first report so long after the last time, to go on from there when it is
-    interrupted. keep_best: so many finished runs of the study keep their weights; budget_gb: all that the study keeps,
-    of which the best runs' weights go last."""
+    interrupted. keep_best: so many finished runs of the study keep their weights, and the best run of each level's
+    leading trial in any case (0: none does); budget_gb: all that the study keeps, of which the best runs' weights go
+    last."""
 
     model_config = STRICT
 

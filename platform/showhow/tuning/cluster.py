@@ -96,7 +96,6 @@ def connected(address: str | None, demand: Demand) -> Iterator[Cluster]:
     it at the end. A cluster that was started here is ended, another one is only disconnected from.
 
     Raises UserError when the cluster cannot be reached or is too small for one trial."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
         _check_local(demand)
         _start(demand)
@@ -124,7 +123,7 @@ def _leave() -> None:
 def _start(demand: Demand) -> None:
     """Start a cluster here, with processes made ready for the first runs."""
     # By inheritance and not by a runtime environment, for which Ray would start its processes a second time.
-    for name, value in _quiet().items():
+    for name, value in _environment().items():
         os.environ.setdefault(name, value)
     busy = min(demand.runs * demand.most, _this_machine().devices(demand.each))
     are_made_ready = _this_machine().cpus <= max(busy, _MAY_IDLE)
@@ -147,7 +146,7 @@ def _connect(address: str) -> None:
     _check_answers(address)
     try:
         package = str(Path(showhow.__file__).parent)
-        ray.init(address=address, runtime_env={"py_modules": [package], "env_vars": _quiet()}, **_SILENT)
+        ray.init(address=address, runtime_env={"py_modules": [package], "env_vars": _environment()}, **_SILENT)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _no_cluster(address, str(error).splitlines()[0]) from None
 
@@ -170,8 +169,15 @@ def _no_cluster(address: str, reason: str) -> UserError:
     )
 
 
-def _quiet() -> dict[str, str]:
-    return {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_TELEMETRY": "1"}
+def _environment() -> dict[str, str]:
+    """Return what is set for every process of a trial."""
+    return {
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that asks for no GPU sees none
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # or what is asked while a process is made ready would fix the answer
+    }
 
 
 def _check_local(demand: Demand) -> None:

@@ -21,7 +21,7 @@ from showhow.datasets.prepare import Preparation
 from showhow.evidence.result import StudyResult
 from showhow.fingerprint import Json
 from showhow.metrics import on_split
-from showhow.study.fitting import layout_of
+from showhow.study.fitting import fitting_layout_of
 from showhow.study.plan import planned_trials
 from showhow.study.study import Study
 from showhow.tracking.address import tracking_uri
@@ -104,7 +104,7 @@ class _Sitting:
         """Run what is left and conclude."""
         study = self.study
         trials = planned_trials(study)
-        layouts = tuple(layout_of(trial, study.resources, study.sharding) for trial in trials)
+        layouts = tuple(fitting_layout_of(trial, study.resources, study.sharding) for trial in trials)
         demand = Demand(len(trials) * len(study.seeds), layouts, study.resources)
         preparing = self.beside.submit(preparation.prepare_small, trials)
         with connected(address, demand) as cluster:
