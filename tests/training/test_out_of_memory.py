@@ -109,7 +109,9 @@ def test_questions_that_find_no_room_at_once_are_asked_by_and_by_and_answered_th
     assert (kind, examples) == ("adapted", 8)
     assert "replies to 1000 questions at a time" in text
     assert text.endswith("goes on with 500")
-    assert (told["losses"], told["grades"]) == losses(run)
+    undisturbed, grades = losses(run)
+    assert told["losses"] == pytest.approx(undisturbed, rel=1e-6)  # memory decides the last digit
+    assert told["grades"] == grades
 
 
 def test_what_was_learnt_before_memory_ran_out_is_not_learnt_again(

@@ -22,7 +22,9 @@ RUN = "trial-000/seed-1"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """Two studies that were run with MLflow beside them: `small`, and `other`, a T5, in the same store."""
     home = tmp_path_factory.mktemp("home")
-    uri = tracking_uri(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it itself where a test before named a store
+        uri = tracking_uri(home)
     studied(home, SMALL.replace('"small"', '"other"') + T5, uri=uri)
     return studied(home, SMALL + LLAMA, uri=uri)
 
