@@ -159,3 +159,11 @@ def test_larger_batches_and_models_need_more_memory(tmp_path: Path) -> None:
     assert small < memory(("hidden_size = 64", "hidden_size = 1024"))
     accumulated = ("batch_size = 16", "batch_size = 160\nmicro_batch_size = 16")
     assert memory(accumulated) == small
+
+
+def test_on_cpus_small_models_are_priced_by_their_passes_and_not_by_arithmetic_alone(tmp_path: Path) -> None:
+    def hours(changes: str) -> float:
+        found = make_plan(load(tmp_path, changed(("batch_size = 16", f"batch_size = 16\n{changes}"))), 1).hours
+        return found or 0.0
+
+    assert 4 * hours("micro_batch_size = 16") == pytest.approx(hours("micro_batch_size = 4"), rel=0.3)

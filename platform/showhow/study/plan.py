@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
-from showhow.study.arithmetic import nominal_flops, speed, training_flops
+from showhow.study.arithmetic import nominal_flops, training_seconds
 from showhow.study.dataset_spec import TRAIN, DatasetSpec
 from showhow.study.fitting import device_bytes, fitting_layout_of
 from showhow.study.layout import Layout
@@ -142,9 +142,7 @@ def _cost(trial: Trial, study: Study) -> _Cost:
     if sizes is None:
         return _Cost(trial, layout, lengths, None, None, None, None)
     memory = memory_of(trial, sizes, lengths, layout, study.resources.gpus_per_device > 0)
-    a_second = speed(trial.recipe, study.resources)
-    work = training_flops(sizes, lengths, layout) * trial.recipe.max_examples
-    seconds = None if a_second is None else work / a_second / layout.devices
+    seconds = training_seconds(sizes, lengths, layout, trial.recipe, study.resources)
     flops = nominal_flops(sizes, round(lengths.tokens * trial.recipe.max_examples))
     return _Cost(trial, layout, lengths, sizes, memory, flops, seconds)
 
