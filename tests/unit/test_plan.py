@@ -166,4 +166,4 @@ def test_on_cpus_small_models_are_priced_by_their_passes_and_not_by_arithmetic_a
         found = make_plan(load(tmp_path, changed(("batch_size = 16", f"batch_size = 16\n{changes}"))), 1).hours
         return found or 0.0
 
-    assert 4 * hours("micro_batch_size = 16") == pytest.approx(hours("micro_batch_size = 4"), rel=0.3)
+    assert 2 < hours("micro_batch_size = 4") / hours("micro_batch_size = 16") < 4
