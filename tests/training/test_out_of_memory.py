@@ -134,7 +134,7 @@ def test_what_was_learnt_before_memory_ran_out_is_not_learnt_again(
         fine_tune(run, report, note)
 
     climb(run, attempt, note)
-    assert told == [16, 32, 48, 48, 64, 80]
+    assert told == [16, 32, 48, 32, 48, 64, 80]
     assert notes == [
         ("adapted", 48, "out of memory; was micro-batches of 16, is now micro-batches of 8"),
         ("resumed", 32, "goes on from the checkpoint after 32 examples"),

@@ -383,3 +383,23 @@ def test_what_is_told_of_a_folder_loads_nothing_heavy(tmp_path: Path, folder: Pa
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+BESIDE = (SCRATCH, 'kind = "pretrained"\nname = "model"\nquestions = "plain"')
+
+
+def test_a_relative_folder_begins_at_the_study_file_wherever_the_command_is_called(
+    tmp_path: Path, folder: Path
+) -> None:
+    assert load(tmp_path, changed(BESIDE)).trials[0].model.name == str(folder)
+    both = changed((f"{BESIDE[0]}\n", 'kind = "pretrained"\n'), ("samples = 2", 'model.name = { grid = ["./model"] }'))
+    assert {trial.model.name for trial in load(tmp_path, both).trials} == {str(folder)}
+
+
+def test_what_is_written_as_a_folder_and_is_none_is_refused_and_a_name_of_the_hub_stays_one(
+    tmp_path: Path, folder: Path
+) -> None:
+    missing = changed((BESIDE[0], BESIDE[1].replace('"model"', '"./modle"')))
+    assert 'there is no folder "modle". Did you mean' in complaint(tmp_path, missing)
+    hub = changed((BESIDE[0], BESIDE[1].replace('"model"', '"some/model"')))
+    assert load(tmp_path, hub).trials[0].model.name == "some/model"

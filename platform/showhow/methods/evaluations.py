@@ -33,9 +33,9 @@ class Evaluations:
         self._examples, self._seconds = standing.progress.examples, standing.eval_seconds
         self._solved_at = standing.solved_at
 
-    def standing(self, progress: Progress) -> Standing:
-        """Return how the run stands."""
-        return Standing(progress=progress, solved_at=self._solved_at, eval_seconds=self._seconds)
+    def standing(self, progress: Progress, reported: dict[str, float]) -> Standing:
+        """Return how the run stands, and what it reported last."""
+        return Standing(progress=progress, reported=reported, solved_at=self._solved_at, eval_seconds=self._seconds)
 
     def validate(self, engine: Engine, examples: int) -> dict[str, Evaluation]:
         """Ask the validation questions after so many training examples."""

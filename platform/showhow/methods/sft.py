@@ -64,6 +64,7 @@ def fine_tune(run: Assignment, report: Report, note: Note = unheard) -> Outcome:
             first_step = since.examples // recipe.batch_size
             evaluations.go_on(before)
             note("resumed", since.examples, f"goes on from the checkpoint after {since.examples:,} examples")
+            report(before.reported)  # who was to hear it may have been gone by then
         micro = run.layout.micro_batch_size
         batches = training_batches(train_file, recipe, run.seed, is_seq2seq(model), micro, first_step)
         for progress in train(engine, recipe, batches, run.trial.evaluate_every, since, run.seed):
@@ -73,9 +74,9 @@ def fine_tune(run: Assignment, report: Report, note: Note = unheard) -> Outcome:
             if reached or progress.examples + recipe.batch_size > recipe.max_examples:
                 break
             report(metrics)
-            checkpoints.save_if_due(engine, evaluations.standing(progress))
+            checkpoints.save_if_due(engine, evaluations.standing(progress, metrics))
         finals = evaluations.grade(engine)
-        checkpoints.save_weights(engine, evaluations.standing(progress))
+        checkpoints.save_weights(engine, evaluations.standing(progress, metrics))
         report(metrics | evaluations.metrics(finals))
     samples = {split: final.samples for split, final in finals.items()}
     return Outcome(reached, finals[TEST].grades, samples)

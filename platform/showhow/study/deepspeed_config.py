@@ -176,7 +176,9 @@ class _Saying(NamedTuple):
 
 def _said(recipe: Recipe, layout: Layout) -> dict[Path, _Saying]:
     def is_on(precision: str) -> _Saying:
-        possible = (True, False) if recipe.precision == "auto" else (recipe.precision == precision,)
+        # `auto` never comes to float16.
+        is_open = recipe.precision == "auto" and precision == "bfloat16"
+        possible = (True, False) if is_open else (recipe.precision == precision,)
         return _Saying(f'recipe.precision = "{recipe.precision}"', possible)
 
     optimizer = {

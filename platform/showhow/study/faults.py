@@ -119,7 +119,7 @@ def _fault(item: dict[str, Any], model: type[BaseModel]) -> Fault:
 
 def _allowed(item: dict[str, Any], context: dict[str, Any]) -> str:
     if item["type"] in ("literal_error", "enum"):
-        allowed = re.findall(r"'([^']*)'", context["expected"])
+        allowed = [text or number for text, number in re.findall(r"'([^']*)'|(\d+)", context["expected"])]
         return f"must be one of: {', '.join(allowed)}.{nearest(str(item['input']), allowed)}"
     if item["type"] in _MUST:
         return _MUST[item["type"]].format(**context)

@@ -3,11 +3,11 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from showhow.metrics import TEST, VALIDATION
 from showhow.study.dataset_spec import TRAIN
-from showhow.study.faults import Fault, refuse
+from showhow.study.faults import Fault, refuse, shown
 from showhow.study.recipe import STRICT, Positive, Share
 from showhow.study.search_space import Scalar
 from showhow.tasks.explain import Level
@@ -62,6 +62,12 @@ class Evaluation(BaseModel):
     solved_accuracy: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
 
 
+def _count_or_auto(value: Any) -> Any:
+    if value != "auto" and (type(value) is not int or value < 1):
+        raise ValueError(f'got {shown(value)}, must be a whole number of at least 1, or "auto"')
+    return value
+
+
 Offload = Literal["none", "cpu", "nvme"]
 ZeroStage = Literal[0, 1, 2, 3]
 
@@ -78,7 +84,7 @@ class Resources(BaseModel):
 
     model_config = STRICT
 
-    devices_per_trial: Positive | Literal["auto"] = 1
+    devices_per_trial: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = 1
     cpus_per_device: Positive = 1
     gpus_per_device: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     max_concurrent: Positive | None = None
@@ -106,7 +112,7 @@ class Sharding(BaseModel):
 
     model_config = STRICT
 
-    zero_stage: ZeroStage | Literal["auto"] = "auto"
+    zero_stage: Literal[0, 1, 2, 3, "auto"] = "auto"
     offload_optimizer: Offload = "none"
     offload_parameters: Offload = "none"
     nvme_path: str | None = None

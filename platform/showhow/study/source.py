@@ -13,6 +13,7 @@ from typing import Any
 from showhow.errors import UserError, nearest
 from showhow.study.faults import Fault
 from showhow.study.lines import key_lines
+from showhow.study.search_space import named_axes
 from showhow.tasks import IMPORTED
 from showhow.tasks.imported_file import UNREAD, located
 
@@ -63,12 +64,21 @@ class Source:
         return list(_unusable(self.values))
 
     def located(self) -> list[Fault]:
-        """Fill in where the files of an imported task lie, and the hash of their content, and what a file of
-        DeepSpeed's settings says; return what cannot be read.
+        """Fill in where the files of an imported task and the folder of a model lie, the hash of the files' content,
+        and what a file of DeepSpeed's settings says; return what cannot be read.
 
         A path in the study file begins at its folder, one of an option at the folder that the command was called in."""
         imported = [fault for key, table in _imports(self.values) for fault in self._locate(key, table)]
+        self._locate_models()
         return imported + list(self._read_deepspeed())
+
+    def _locate_models(self) -> None:
+        """Make the names of models that are folders absolute: other processes work elsewhere."""
+        for key, table, field in _model_names(self.values):
+            folder, names = self._folder_of(key), table[field]
+            several = names if isinstance(names, list) else [names]
+            found = [str((folder / one).absolute()) if _is_folder(folder, one) else one for one in several]
+            table[field] = found if isinstance(names, list) else found[0]
 
     def _folder_of(self, key: str) -> Path:
         return Path() if key in self.options else self.path.parent
@@ -137,6 +147,22 @@ def _imports(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, table in splits.items() if isinstance(splits, dict) else ():
             if isinstance(table, dict) and "path" in table:
                 yield f"data.eval_splits.{name}", table
+
+
+def _model_names(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield where names of models stand: the setting, the table that has it, and its name there."""
+    model, search = values.get("model"), values.get("search")
+    if isinstance(model, dict) and "name" in model:
+        yield "model.name", model, "name"
+    axes = dict(named_axes(search)) if isinstance(search, dict) else {}
+    axis = axes.get("model.name")
+    if isinstance(axis, dict) and "grid" in axis:
+        yield "search.model.name", axis, "grid"
+
+
+def _is_folder(folder: Path, name: Any) -> bool:
+    """True for what is a folder, or is written as none but a folder is."""
+    return isinstance(name, str) and bool(name) and (name.startswith(("./", "../")) or (folder / name).is_dir())
 
 
 def _json_section(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 only where a trial has one. Knows which part of a model is transformers' own, for those who must call that."""
 
 import sys
+import warnings
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from showhow.errors import TrialError
 from showhow.seeds import seed_for
 from showhow.study.adapter import Adapter, Dora, PromptTuning, RsLora
 from showhow.study.model_folder import no_such_layer
+
+# peft 0.21 asks models for it by the name of transformers 4, which 5 warns of.
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 
 def with_adapter(model: Any, adapter: Adapter, seed: int) -> torch.nn.Module:

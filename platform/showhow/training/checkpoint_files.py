@@ -24,12 +24,13 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Standing(BaseModel):
-    """How far a run had come. solved_at: examples seen when it first solved the task; eval_seconds: time spent
-    evaluating."""
+    """How far a run had come. reported: the metrics that it reported then; solved_at: examples seen when it first
+    solved the task; eval_seconds: time spent evaluating."""
 
     model_config = _STRICT
 
     progress: Progress
+    reported: dict[str, float] = {}
     solved_at: int | None = None
     eval_seconds: float = 0.0
 
