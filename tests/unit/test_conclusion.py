@@ -52,7 +52,7 @@ SKETCH = {"none": [10, 9, 12], "short": [16, 100, 100], "medium": [100, 99, 100]
 def test_the_sketch_of_the_design_is_concluded_as_sketched() -> None:
     result = answer(study(SKETCH))
     assert result.conclusion[:2] == (
-        "With medium or long explanations the model learns the task with every seed; with none it stays at chance; "
+        "With medium or long explanations the model learns the task with every seed; with none it does no better than guessing; "
         "with short it depends on the seed (2 of 3 solve the task).",
         "Medium is the cheapest explanation that is as good as the best.",
     )
@@ -108,7 +108,7 @@ def test_three_seeds_that_disagree_are_too_few() -> None:
 
 def test_nothing_learned_is_said_and_nothing_recommended() -> None:
     result = answer(study({"none": [10, 9, 11], "long": [10, 12, 8]}))
-    assert result.conclusion == ("Nothing learned the task: with none or long the model stays at chance.",)
+    assert result.conclusion == ("Nothing learned the task: with none or long the model does no better than guessing.",)
     assert result.recommend is None
 
 

@@ -97,12 +97,12 @@ def _what_happened(result: StudyResult) -> str:
     rows = result.compared
     if all(row.at_chance for row in rows):
         with_what = _list(rows, "or")
-        return f"Nothing learned the task: with {with_what} the model stays at chance."
+        return f"Nothing learned the task: with {with_what} the model does no better than guessing."
     alone = max(len(row.seeds) for row in rows) == 1
     learns = "learned the task in its only run" if alone else "learns the task with every seed"
     groups: tuple[tuple[Callable[[LevelRow], bool], str], ...] = (
         (lambda row: row.solved == _seeds(row), learns),
-        (lambda row: bool(row.at_chance), "stays at chance"),
+        (lambda row: bool(row.at_chance), "does no better than guessing"),
         (lambda row: 0 < (row.solved or 0) < _seeds(row), ""),
         (lambda row: not row.solved and not row.at_chance, ""),
     )

@@ -117,9 +117,9 @@ def _block(text: str, language: str = "") -> list[str]:
 def _asking(facts: CardFacts) -> list[str]:
     exported, kind = facts.exported, "ModelForSeq2SeqLM" if facts.has_encoder else "ModelForCausalLM"
     reader = f"AutoPeft{kind}" if exported.as_adapter else f"Auto{kind}"
-    imports = [f"from transformers import {reader}, AutoTokenizer"]
+    imports = [f"from transformers import {reader}, PreTrainedTokenizerFast"]
     if exported.as_adapter:
-        imports = [f"from peft import {reader}", "from transformers import AutoTokenizer, GenerationConfig"]
+        imports = [f"from peft import {reader}", "from transformers import PreTrainedTokenizerFast, GenerationConfig"]
     question = str(facts.sample["question"]) if facts.sample else exported.trial.task.example_question
     before, after = exported.frame or ("", "")  # the chat template's; its own tokens are written out in it
     alone = "" if exported.frame is None else "add_special_tokens=False, "
@@ -128,7 +128,7 @@ def _asking(facts: CardFacts) -> list[str]:
     code = (
         *imports,
         "",
-        "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
+        "tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)",
         f"model = {reader}.from_pretrained(FOLDER)",
         f'tokens = tokenizer({before + question + after!r}, {alone}return_tensors="pt")',
         f"reply = model.generate(**tokens{greedy})[0{begin}]",

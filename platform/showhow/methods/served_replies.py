@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
 _AT_ONCE = 64
 
@@ -20,7 +20,7 @@ class Replies:
     def __init__(self, folder: Path) -> None:
         self._frame = json.loads((folder / "showhow.json").read_text(encoding="utf-8"))["frame"]
         self._has_encoder = bool(AutoConfig.from_pretrained(folder).is_encoder_decoder)
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         kind = AutoModelForSeq2SeqLM if self._has_encoder else AutoModelForCausalLM
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = kind.from_pretrained(folder, use_safetensors=True).to(device).eval()
