@@ -52,8 +52,8 @@ SKETCH = {"none": [10, 9, 12], "short": [16, 100, 100], "medium": [100, 99, 100]
 def test_the_sketch_of_the_design_is_concluded_as_sketched() -> None:
     result = answer(study(SKETCH))
     assert result.conclusion[:2] == (
-        "With medium or long explanations the model learns the task with every seed; with none it does no better than guessing; "
-        "with short it depends on the seed (2 of 3 solve the task).",
+        "With medium or long explanations the model learns the task with every seed; "
+        "with none it does no better than guessing; with short it depends on the seed (2 of 3 solve the task).",
         "Medium is the cheapest explanation that is as good as the best.",
     )
     assert result.conclusion[2].startswith("Three seeds cannot tell medium from short")
