@@ -142,8 +142,10 @@ def _load(chosen: argparse.Namespace) -> "Study":
 
 def _check(chosen: argparse.Namespace) -> int:
     study = _load(chosen)
-    levels = ", ".join(study.levels)
-    print(f"{chosen.study}: study {study.name} is valid; it compares {levels} with {len(study.seeds)} seeds")
+    from showhow.evidence.wording import counted
+
+    compared = f"it compares {', '.join(study.levels)} with {counted(len(study.seeds), 'seed')}"
+    print(f"{chosen.study}: study {study.name} is valid; {compared}")
     return DONE
 
 
@@ -206,6 +208,7 @@ def _folder(name: str) -> "StudyFolder":
 
 def _show(study: "Study", result: "StudyResult", folder: "StudyFolder") -> int:
     from showhow.evidence.table import result_table
+    from showhow.evidence.wording import counted
 
     console = _console()
     console.print()
@@ -215,7 +218,7 @@ def _show(study: "Study", result: "StudyResult", folder: "StudyFolder") -> int:
         console.print(sentence)
     runs = sum(row.runs for row in result.rows)
     saved = f"; goals and early stopping saved {result.examples_saved:.0%} of the examples"
-    console.print(f"{runs} runs{saved if result.examples_saved else ''}.")
+    console.print(f"{counted(runs, 'run')}{saved if result.examples_saved else ''}.")
     console.print(f"\nBrowse: {command_name()} ui {folder.name}   Picture: {folder.picture}", soft_wrap=True)
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
 

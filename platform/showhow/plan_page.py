@@ -4,6 +4,7 @@ from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 
+from showhow.evidence.wording import counted
 from showhow.study.arithmetic import CPU_FLOPS, SHARE_OF_PEAK
 from showhow.study.layout import Layout
 from showhow.study.memory import Memory
@@ -85,9 +86,9 @@ def _facts(study: Study, plan: Plan, cpus: int) -> dict[str, str]:
     resources = study.resources
     where = f"{plan.at_once} at once on {cpus} CPUs" if plan.at_once else f"none fits on {cpus} CPUs"
     if resources.gpus_per_device:
-        where += f", each device with {resources.gpus_per_device:g} GPUs"
+        where += f", each device with {resources.gpus_per_device:g} GPU"
     return {
-        "runs": f"{plan.runs} ({plan.trials} trials x {plan.seeds} seeds), {where}",
+        "runs": f"{plan.runs} ({counted(plan.trials, 'trial')} x {counted(plan.seeds, 'seed')}), {where}",
         "datasets": f"{plan.datasets}, {plan.dataset_rows:,} rows, about {plan.disk_bytes / 1e6:,.1f} MB on disk",
         "training": f"at most {plan.train_examples:,} examples, about {plan.train_tokens / 1e6:,.1f} million tokens",
         "model": _NOT_HERE if plan.parameters is None else f"{plan.parameters:,} parameters",

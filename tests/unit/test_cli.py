@@ -123,7 +123,7 @@ def test_overrides_may_follow_one_option_or_several(study: Path, capsys: pytest.
     several = ["check", str(study), "--set", "seeds=[5]", "--set", "search.explanation.grid=['filler']"]
     assert [main(one), main(several)] == [DONE, DONE]
     first, second = capsys.readouterr().out.splitlines()
-    assert first == second == f"{study}: study small is valid; it compares filler with 1 seeds"
+    assert first == second == f"{study}: study small is valid; it compares filler with 1 seed"
 
 
 def test_overrides_may_stand_before_the_file(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,7 @@ def test_overrides_may_stand_before_the_file(study: Path, capsys: pytest.Capture
     apart = ["check", "--set", changes[0], str(study), f"--set={changes[1]}"]
     assert [main(before), main(apart)] == [DONE, DONE]
     first, second = capsys.readouterr().out.splitlines()
-    assert first == second == f"{study}: study small is valid; it compares filler with 1 seeds"
+    assert first == second == f"{study}: study small is valid; it compares filler with 1 seed"
     assert main(["explain", "--set", "terms=2", "style=sentence", "modular_sum"]) == DONE
     assert " plus " in capsys.readouterr().out
 

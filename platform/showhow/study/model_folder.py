@@ -110,7 +110,7 @@ def _quantise_faults(model: PretrainedModel, adapter: Adapter | None, gpus_per_d
     if not gpus_per_device:
         yield Fault("model.quantise", f"{got}, which needs GPUs; set resources.gpus_per_device, or leave it out")
     elif find_spec("bitsandbytes") is None:
-        yield Fault("model.quantise", f"{got}, which is done by bitsandbytes: pip install bitsandbytes")
+        yield Fault("model.quantise", f"{got}, which is done by bitsandbytes: pip install showhow[quantised]")
 
 
 def _settings_faults(trial: Trial, folder: Path) -> Iterator[Fault]:
