@@ -134,7 +134,8 @@ def test_a_killed_trial_process_goes_on_from_its_checkpoint_while_its_sibling_go
     assert f"resumed: {note.text}" in output
     told = [event.examples for event in events if isinstance(event, Reported) and event.run == note.run]
     assert note.kind == "resumed"
-    assert len(told) - len(set(told)) <= 2, "what it trained again: what was reported after the last save"
+    again = len(told) - len(set(told))
+    assert again <= 3, "the report at the last save, which may not have been heard, and what it trained after that"
     assert sorted(set(told)) == list(range(80, 3201, 80))
     undisturbed = showhow("run", tiny_file, "--name", "quiet", *one_seed, home=home)
     output, errors = undisturbed.communicate(timeout=400)
