@@ -122,7 +122,8 @@ def test_a_killed_trial_process_goes_on_from_its_checkpoint_while_its_sibling_go
     home, one_seed = tmp_path / "home", (*LONG_RUNS, "seeds=[0]", SAVE_AT_EACH_REPORT)
     process = showhow("run", tiny_file, *one_seed, home=home)
     journal = home / "tiny" / "journal.jsonl"
-    wait_for(process, journal, lambda events: len(reports(events)) > 10)
+    both = ("trial-000/seed-0", "trial-001/seed-0")
+    wait_for(process, journal, lambda events: all((run, 5 * 80) in reports(events) for run in both))
     victims = [pid for pid in processes_of(home) if re.match(rb"ray::(ImplicitFunc|run_)", command_line(pid))]
     os.kill(victims[0], signal.SIGKILL)
     output, errors = process.communicate(timeout=400)

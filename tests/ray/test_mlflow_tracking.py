@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from showhow.errors import UserError
 from showhow.tracking.address import tracking_uri
@@ -137,12 +137,8 @@ def uri(empty_store: Path, tmp_path: Path) -> str:
 
 def load_replies(uri: str, run: Any) -> Any:
     """Read the table as a user would. MLflow's `load_table` looks at the global address, whatever its client says."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
+    with _use_tracking_uri(uri):
         return MlflowClient().load_table(run.info.experiment_id, "replies/validation.json", [run.info.run_id])
-    finally:
-        mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 from mlflow.types import ColSpec, Schema
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -73,8 +74,8 @@ def register(uri: str, study_dir: Path, model: ModelToRegister, experiment: str 
     Raises UserError when the store has no such run of the study in `study_dir`, or does not take the model."""
     quieten()
     settings = {name: os.environ.get(name, value) for name, value in _SETTINGS.items()}
-    # a database's registry looks a model up in the store that the environment names, whatever the client's
-    with environment({**settings, "MLFLOW_TRACKING_URI": uri}):
+    # A database's registry looks a model up in the store that MLflow's global names, whatever the client's.
+    with environment({**settings, "MLFLOW_TRACKING_URI": uri}), _use_tracking_uri(uri):
         try:
             return _Registry(uri, study_identity(study_dir), model).register(experiment)
         except (MlflowException, SQLAlchemyError, OSError) as error:
