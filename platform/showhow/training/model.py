@@ -148,6 +148,8 @@ def _pretrained(spec: PretrainedModel, special: SpecialTokens, is_frozen: bool, 
             quantization_config=_few_bits(spec, computed),
             attn_implementation=_attention(kind, config, computed, recipe),
         )
+    except torch.OutOfMemoryError:
+        raise  # no fault of the model's: laid out otherwise it may find room
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise TrialError(f'the model "{name}" cannot be loaded: {error}') from None
     if "past_key_values" not in inspect.signature(model.forward).parameters:
