@@ -7,6 +7,7 @@ the arbiter that real studies have, or a peer.
 
 import heapq
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
@@ -14,20 +15,50 @@ from typing import Protocol
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from benchmarks.learning_curves import Curve
+from benchmarks.learning_curves import Curve, Recording, read_curves
 from showhow.evidence.compare import compare
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult
 from showhow.metrics import VALIDATION, on_split
+from showhow.tasks.explain import Level
 from showhow.tuning.arbiter import Arbiter
 
 # A run confirms its goal on the whole validation split. Only a part of it is recorded: the next report stands for that.
 GOAL, SOLVED, IN_A_ROW = 0.98, 0.95, 2
-AT_ONCE, WAITING, QUESTIONS, CHANCE = 2, 3, 100, 0.1
+AT_ONCE, WAITING, QUESTIONS = 2, 3, 100
 SEEDS = 3
-LEVELS = ("none", "short", "long")
 ACCURACY = on_split(VALIDATION, "accuracy")
-Pool = dict[tuple[str, float], list[Curve]]  # by level and learning rate
+Point = tuple[float, int]  # learning rate and batch size
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Recorded runs, by level and point. budget: examples of a whole run."""
+
+    runs: dict[tuple[str, Point], list[Curve]]
+    budget: int
+    guessing: float
+
+    @property
+    def levels(self) -> list[str]:
+        """The levels recorded, from nothing shown to all."""
+        return [level.value for level in Level if any(level == known for known, _ in self.runs)]
+
+    @property
+    def points(self) -> list[Point]:
+        """The points recorded, each at every level."""
+        return sorted({point for _, point in self.runs})
+
+
+def read_pool(recording: Recording) -> Pool:
+    """Return what was recorded. Raises ValueError while runs are missing."""
+    runs: dict[tuple[str, Point], list[Curve]] = defaultdict(list)
+    for curve in read_curves(recording):
+        runs[curve.level, (curve.learning_rate, curve.batch_size)].append(curve)
+    pool = Pool(dict(runs), max(curve.examples[-1] for curves in runs.values() for curve in curves), recording.guessing)
+    if any(len(runs[level, point]) < SEEDS for level in pool.levels for point in pool.points):
+        raise ValueError(f"{recording.curves} is not complete; run python -m benchmarks.stopping --record 150")
+    return pool
 
 
 class Judge(Protocol):
@@ -48,23 +79,30 @@ class _StandIn:
 
 
 class PlainAsha:
-    """The peer that stops: Ray's ASHA as it is used, over all runs alike, which knows neither levels nor seeds. Each
-    run counts with the accuracy at which it ended."""
+    """The peer that stops: Ray's ASHA as it is used, over all runs alike or over those of a level; it knows no seeds.
+    Each run counts with the accuracy at which it ended."""
 
-    def __init__(self, metric: str, budget: int) -> None:
+    def __init__(self, metric: str, budget: int, *, by_level: bool = False) -> None:
         self.stopped: set[str] = set()  # it gives up runs, never trials
-        self._metric = metric
-        mode = "min" if metric == "train_loss" else "max"
-        self._asha = AsyncHyperBandScheduler("examples", metric, mode, max_t=budget, grace_period=budget // 4)
+        self._metric, self._budget, self._by_level = metric, budget, by_level
+        self._rules: dict[str, AsyncHyperBandScheduler] = {}
         self._known: set[str] = set()
 
-    def report(self, _level: str, trial: str, seed: int, metrics: dict[str, float], _max_examples: int) -> bool:
+    def report(self, level: str, trial: str, seed: int, metrics: dict[str, float], _max_examples: int) -> bool:
         """Ask Ray."""
-        run = _StandIn(f"{trial}/{seed}")
+        run, group = _StandIn(f"{trial}/{seed}"), level if self._by_level else ""
+        if group not in self._rules:
+            self._rules[group] = self._rule()
         if run.trial_id not in self._known:
             self._known.add(run.trial_id)
-            self._asha.on_trial_add(None, run)
-        return bool(self._asha.on_trial_result(None, run, metrics) == TrialScheduler.STOP)
+            self._rules[group].on_trial_add(None, run)
+        return bool(self._rules[group].on_trial_result(None, run, metrics) == TrialScheduler.STOP)
+
+    def _rule(self) -> AsyncHyperBandScheduler:
+        mode = "min" if self._metric == "train_loss" else "max"
+        return AsyncHyperBandScheduler(
+            "examples", self._metric, mode, max_t=self._budget, grace_period=self._budget // 4
+        )
 
     def finished(self, _level: str, _trial: str, _seed: int) -> None:
         """Nothing: Ray's ASHA keeps what was reported."""
@@ -85,6 +123,7 @@ class Draw:
 
     runs: tuple[tuple[str, str, int, Curve], ...]  # level, trial, seed, what was recorded
     budget: int
+    guessing: float
 
 
 @dataclass
@@ -102,22 +141,34 @@ class Replayed:
     outcomes: tuple[RunOutcome, ...]
     spent: float
     missed: float
+    guessing: float
 
     @property
     def result(self) -> StudyResult:
         """What the study would have answered."""
-        return compare(self.outcomes, CHANCE, CHANCE, SOLVED, LEVELS)
+        return compare(self.outcomes, self.guessing, self.guessing, SOLVED)
 
 
-def draw(pool: Pool, points: int, budget: int, repetition: int) -> Draw:
-    """Draw points, their order, and which recorded runs are their seeds; a point is the same rate at every level."""
+def name_of(level: str, point: Point) -> str:
+    """Return what a trial is called."""
+    rate, batch_size = point
+    return f"{level} {rate} {batch_size}"
+
+
+def draw(pool: Pool, points: int, share: float, repetition: int, *, other_seeds: bool = False) -> Draw:
+    """Draw points, their order, and which recorded runs are their seeds; a point is the same at every level. share: of
+    the budget recorded; other_seeds: the same points in the same order, with seeds drawn anew."""
     rng = random.Random(repetition)
-    rates = rng.sample(sorted({rate for _, rate in pool}), points)
-    trials = [(level, rate, rng.sample(pool[level, rate], SEEDS)) for rate in rates for level in LEVELS]
-    runs = tuple(
-        (level, f"{level} {rate}", seed, curves[seed]) for seed in range(SEEDS) for level, rate, curves in trials
-    )
-    return Draw(runs, budget)
+    drawn = rng.sample(pool.points, points)
+    if other_seeds:
+        rng = random.Random(f"other seeds {repetition}")
+    trials = [
+        (level, name_of(level, point), rng.sample(pool.runs[level, point], SEEDS))
+        for point in drawn
+        for level in pool.levels
+    ]
+    runs = tuple((level, trial, seed, curves[seed]) for seed in range(SEEDS) for level, trial, curves in trials)
+    return Draw(runs, round(share * pool.budget), pool.guessing)
 
 
 def replay(study: Draw, rule: Rule) -> Replayed:
@@ -150,9 +201,10 @@ def replay(study: Draw, rule: Rule) -> Replayed:
             start(now)
     stopped = [outcome for outcome in outcomes if outcome.stopped_by and outcome.seed == 0]
     by_run = {(trial, seed): curve for _, trial, seed, curve in study.runs}
-    missed = [final_accuracy(by_run[outcome.trial, outcome.seed], study.budget) > 0.5 for outcome in stopped]
+    learned_at = (study.guessing + SOLVED) / 2  # as in evidence/compare.py
+    missed = [final_accuracy(by_run[outcome.trial, outcome.seed], study.budget) >= learned_at for outcome in stopped]
     spent = sum(outcome.examples for outcome in outcomes) / (len(study.runs) * study.budget)
-    return Replayed(tuple(outcomes), spent, fmean(missed) if missed else 0.0)
+    return Replayed(tuple(outcomes), spent, fmean(missed) if missed else 0.0, study.guessing)
 
 
 def _report(running: _Running, judge: Judge, rule: Rule, budget: int) -> RunOutcome | None:

@@ -1,10 +1,10 @@
 """Early stopping: examples spent until a study has its answer, beside the same study with every run to its end.
 
-Studies are replayed against recorded learning curves (learning_curves.py: three levels, 12 learning rates over more
-than two decades, four seeds each, none of them stopped) through the arbiter that real studies have: two runs at once,
-every trial's first seed first, three runs waiting in Ray Tune's queue, time by examples. Repetitions differ in which
-points are drawn, in which order, and in which recorded runs are their seeds. All come from one pool of 144 runs: the
-spread says what order and luck do to the rules, not what another task would.
+Studies are replayed against recorded learning curves (learning_curves.py), none of them stopped, through the arbiter
+that real studies have: two runs at once, every trial's first seed first, three runs waiting in Ray Tune's queue, time
+by examples. Repetitions differ in which points are drawn, in which order, and in which recorded runs are their seeds.
+There are two pools, of two tasks. The defaults were chosen on the first, so only the second, held out, tells what they
+do elsewhere. Within a pool the interval says what points, order and luck do, not what another task would.
 
 The answer is that of `compare`: how many seeds of each level's best trial learned the task, and the verdict on each
 pair of levels. Regret: accuracy of the trial that no stopping chooses less that of the trial chosen, each the mean over
@@ -14,7 +14,6 @@ all its recorded runs, not only those that the study saw. Limit: only the best t
 """
 
 import argparse
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -23,12 +22,10 @@ from statistics import fmean, median, stdev
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.learning_curves import read_curves, record
+from benchmarks.learning_curves import RECORDINGS, Recording, record
 from benchmarks.measure import Figure, spread
 from benchmarks.replays import (
     ACCURACY,
-    CHANCE,
-    LEVELS,
     SEEDS,
     Draw,
     Judge,
@@ -38,21 +35,23 @@ from benchmarks.replays import (
     Rule,
     draw,
     final_accuracy,
+    name_of,
+    read_pool,
     replay,
 )
 from showhow.evidence.result import LevelRow, StudyResult
 from showhow.study.stopping import Asha, Median, NoStopping
 from showhow.tuning.arbiter import Arbiter
 
-# Points of the search space and budget in examples. With two thirds of the budget the levels are learned by few of the
+# Points of the search space and share of the budget. With two thirds of the budget the levels are learned by few of the
 # points and late, some seeds by luck: what a rule must bear that promises not to kill runs about to click.
-USUAL = (12, 9_600)
-HARD = (12, 6_400)
+USUAL = (12, 1.0)
+HARD = (12, 2 / 3)
 SETTINGS = {
     "12 points": USUAL,
     "12 points, two thirds of the budget": HARD,
-    "6 points": (6, 9_600),
-    "3 points": (3, 9_600),
+    "6 points": (6, 1.0),
+    "3 points": (3, 1.0),
 }
 REPETITIONS = 40
 
@@ -61,9 +60,10 @@ def _ours(**changes: object) -> Callable[[int], Judge]:
     return lambda _budget: Arbiter(Asha.model_validate({"kind": "asha", **changes}), SEEDS)
 
 
+LUCK = "no stopping, other seeds"
 WITHOUT = Rule("none", lambda _budget: Arbiter(NoStopping(), SEEDS), has_goal=False)
 ASHA = Rule("asha", _ours())
-PLAIN = Rule("peer: Ray's ASHA, accuracy", lambda budget: PlainAsha(ACCURACY, budget))
+PEER = Rule("peer: Ray's ASHA a level, loss", lambda budget: PlainAsha("train_loss", budget, by_level=True))
 GOAL_ALONE = Rule("goal alone", lambda _budget: Arbiter(NoStopping(), SEEDS))
 RULES = (
     GOAL_ALONE,
@@ -77,8 +77,10 @@ RULES = (
     Rule("asha, min_seeds 2", _ours(min_seeds=2)),
     Rule("asha, accuracy", _ours(metric="accuracy")),
     Rule("median", lambda _budget: Arbiter(Median(kind="median"), SEEDS)),
-    PLAIN,
+    Rule("peer: Ray's ASHA, accuracy", lambda budget: PlainAsha(ACCURACY, budget)),
     Rule("peer: Ray's ASHA, loss", lambda budget: PlainAsha("train_loss", budget)),
+    Rule("peer: Ray's ASHA a level, accuracy", lambda budget: PlainAsha(ACCURACY, budget, by_level=True)),
+    PEER,
 )
 
 
@@ -96,28 +98,32 @@ class Measured:
     slower: float
 
 
-def measure(pool: Pool, rules: Sequence[Rule], points: int, budget: int, repetitions: int) -> dict[str, list[Measured]]:
-    """Replay every repetition with every rule."""
-    found: dict[str, list[Measured]] = {rule.name: [] for rule in rules}
+def measure(
+    pool: Pool, rules: Sequence[Rule], setting: tuple[int, float], repetitions: int
+) -> dict[str, list[Measured]]:
+    """Replay every repetition with every rule, and once more without one and with other seeds: what luck changes."""
+    found: dict[str, list[Measured]] = {name: [] for name in (LUCK, *(rule.name for rule in rules))}
     for repetition in range(repetitions):
-        study = draw(pool, points, budget, repetition)
+        study = draw(pool, *setting, repetition)
         whole = replay(study, WITHOUT).result
+        again = replay(draw(pool, *setting, repetition, other_seeds=True), WITHOUT)
+        found[LUCK].append(_measured(pool, study.budget, whole, again))
         for rule in rules:
-            found[rule.name].append(_measured(pool, budget, whole, replay(study, rule)))
+            found[rule.name].append(_measured(pool, study.budget, whole, replay(study, rule)))
     return found
 
 
 def _measured(pool: Pool, budget: int, whole: StudyResult, replayed: Replayed) -> Measured:
+    accuracies = {
+        name_of(*run): fmean(final_accuracy(curve, budget) for curve in curves) for run, curves in pool.runs.items()
+    }
     result = replayed.result
     pairs = list(zip(whole.rows, result.rows, strict=True))
     verdicts = {(found.first, found.second): found.verdict for found in result.comparisons}
     alike = [verdicts.get((found.first, found.second)) == found.verdict for found in whole.comparisons]
 
     def quality(trial: str | None) -> float:
-        if trial is None:
-            return CHANCE
-        level, rate = trial.split()
-        return fmean(final_accuracy(curve, budget) for curve in pool[level, float(rate)])
+        return pool.guessing if trial is None else accuracies[trial]
 
     times = [(_until_solved(best), _until_solved(ours)) for best, ours in pairs]
     slower = [ours / best for best, ours in times if best and ours]
@@ -138,34 +144,37 @@ def _until_solved(row: LevelRow) -> float | None:
 
 
 def figures(full: bool = False) -> list[Figure]:
-    """Replay studies of 12 points: with the stop rule's defaults, with the goal alone, and with Ray's ASHA."""
+    """Replay studies of 12 points from each pool: with the stop rule's defaults, with the goal alone, and with Ray's
+    ASHA by run, within levels and by loss."""
     repetitions = 4 * REPETITIONS if full else REPETITIONS
-    pool = read_pool()
-    found = measure(pool, (ASHA, GOAL_ALONE, PLAIN), *USUAL, repetitions)
-    hard = measure(pool, (ASHA, PLAIN), *HARD, repetitions)
+    return [figure for recording in RECORDINGS for figure in _of_pool(recording, repetitions)]
+
+
+def _of_pool(recording: Recording, repetitions: int) -> list[Figure]:
+    pool = read_pool(recording)
+    found = measure(pool, (ASHA, GOAL_ALONE, PEER), USUAL, repetitions)
+    hard = measure(pool, (ASHA, PEER), HARD, repetitions)
     limit = median(_least(pool, repetition) for repetition in range(repetitions))
     spent = {name: [one.spent for one in ones] for name, ones in found.items()}
     saved = [
-        Figure(f"examples spent, {what}", "of all", median(spent[name]), spread(spent[name]), 1.0, limit, is_rate=False)
+        Figure(
+            f"{recording.name}: spent, {what}",
+            "of all",
+            median(spent[name]),
+            spread(spent[name]),
+            1.0,
+            limit,
+            is_rate=False,
+        )
         for what, name in (("stopping early", ASHA.name), ("goal alone", GOAL_ALONE.name))
     ]
     answers = []
-    for what, ones in (("answered as without stopping", found), ("the same, too little budget", hard)):
-        ours, peer = ([one.same_learned for one in ones[rule.name]] for rule in (ASHA, PLAIN))
+    for what, ones in (("as without stopping", found), ("too little budget", hard)):
+        ours, peer = ([one.same_learned for one in ones[rule.name]] for rule in (ASHA, PEER))
         regret, interval = _mean_and_interval([one.regret for one in ones[ASHA.name]])
-        name = f"levels {what} (regret {regret:+.3f} ± {interval:.3f})"
+        name = f"{recording.name}: answers, {what} (regret {regret:+.3f} ± {interval:.3f})"
         answers.append(Figure(name, "of all", fmean(ours), spread(ours), fmean(peer), 1.0))
     return saved + answers
-
-
-def read_pool() -> Pool:
-    """Return the recorded runs by level and learning rate. Raises ValueError while some are missing."""
-    pool: Pool = defaultdict(list)
-    for curve in read_curves():
-        pool[curve.level, curve.learning_rate].append(curve)
-    if {level for level, _ in pool} != set(LEVELS) or any(len(curves) < SEEDS for curves in pool.values()):
-        raise ValueError("the pool of learning curves is not complete; run python -m benchmarks.stopping --record 150")
-    return dict(pool)
 
 
 def _least(pool: Pool, repetition: int) -> float:
@@ -173,7 +182,7 @@ def _least(pool: Pool, repetition: int) -> float:
     study = draw(pool, *USUAL, repetition)
     best = {row.trial for row in replay(study, WITHOUT).result.rows}
     runs = tuple(run for run in study.runs if run[1] in best)
-    return replay(Draw(runs, study.budget), GOAL_ALONE).spent * len(runs) / len(study.runs)
+    return replay(Draw(runs, study.budget, pool.guessing), GOAL_ALONE).spent * len(runs) / len(study.runs)
 
 
 def _mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -181,14 +190,14 @@ def _mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values), 1.96 * stdev(values) / sqrt(len(values))
 
 
-def table(setting: str, repetitions: int) -> Table:
+def table(recording: Recording, setting: str, repetitions: int) -> Table:
     """Measure every rule in one setting."""
-    points, budget = SETTINGS[setting]
-    shown = Table(title=f"{setting}, {repetitions} repetitions", box=None, title_justify="left")
+    title = f"{recording.name}: {setting}, {repetitions} repetitions"
+    shown = Table(title=title, box=None, title_justify="left")
     shown.add_column("rule", no_wrap=True)
     for header in ("spent", "same learned", "same verdicts", "regret", "until solved", "missed"):
         shown.add_column(header, justify="right")
-    for name, ones in measure(read_pool(), RULES, points, budget, repetitions).items():
+    for name, ones in measure(read_pool(recording), RULES, SETTINGS[setting], repetitions).items():
         regret, interval = _mean_and_interval([one.regret for one in ones])
         shown.add_row(
             name,
@@ -205,14 +214,15 @@ def table(setting: str, repetitions: int) -> Table:
 def main() -> None:
     """Record, or print every rule in every setting."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stopping", description=__doc__)
-    parser.add_argument("--record", type=float, metavar="SECONDS", help="train missing runs of the pool for so long")
+    parser.add_argument("--record", type=float, metavar="SECONDS", help="train missing runs of each pool for so long")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     options = parser.parse_args()
-    if options.record:
-        print(f"{record(options.record)} runs are missing")
-        return
-    for setting in SETTINGS:
-        Console(width=120).print(table(setting, options.repetitions))
+    for recording in RECORDINGS:
+        if options.record:
+            print(f"{recording.name}: {record(recording, options.record)} runs are missing")
+            continue
+        for setting in SETTINGS:
+            Console(width=120).print(table(recording, setting, options.repetitions))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ counted, and it has a process of its own, because our engine changes how its pro
 same is checked first: from the same weights, over the same batches in float32, the losses of eight steps agree within
 0.001 nats.
 
-The limit is arithmetic: the floating-point operations of our step's matrix products (counted by torch's
-FlopCounterMode), by the speed of a matrix product of 1024 x 1024 x 1024 in bfloat16 measured in the same run.
+The limit is arithmetic: the floating-point operations of our step's matrix products, and of attention as transformers
+does it (counted by torch's FlopCounterMode, which does not see ours), by the speed of a matrix product of 1024 x 1024 x
+1024 in bfloat16 measured in the same run.
 """
 
 import tempfile
@@ -37,13 +38,13 @@ from showhow.study.recipe import Recipe, ScratchModel
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
 from showhow.training.batches import IGNORED, row_order, training_batches
-from showhow.training.engine import PlainEngine
+from showhow.training.engine import PlainEngine, response_loss
 from showhow.training.loop import train
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.precision import computes_in_bfloat16
 from showhow.training.tokens import TokenFile
 
-EXAMPLES, CHECKED_STEPS, NATS_APART = 4_000, 8, 1e-3
+CHECKED_STEPS, NATS_APART = 8, 1e-3
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,15 @@ def figures(full: bool = False) -> list[Figure]:
 def _figure(case: Case, folder: Path) -> Figure:
     name, changes = case.task
     task = task_named(name, changes)
-    spec = DatasetSpec(task=task, level=Level.LONG, split=TRAIN, examples=EXAMPLES, seed=0, control_length=Level.LONG)
+    # As many rows as are trained on: Trainer's batches begin with the longest rows.
+    spec = DatasetSpec(
+        task=task,
+        level=Level.LONG,
+        split=TRAIN,
+        examples=case.batch_size * case.steps,
+        seed=0,
+        control_length=Level.LONG,
+    )
     file = TokenFile(tokenise(generate(spec, folder, on_cluster=False), symbol_tokenizer([task]), 4096, 0.0))
     _check_equal_losses(case, file, folder)
     ours = _Ours(case, file)
@@ -110,10 +119,15 @@ class _Ours:
     def operations_per_token(self) -> float:
         """Floating-point operations of a step's matrix products, attention's included, by its tokens."""
         batches = list(_first(training_batches(self._file, self._recipe, 0, is_seq2seq(self.engine.model))))
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as ours:
             for batch in batches:
                 self.engine.step(batch, 0.0)
-        return counter.get_total_flops() / sum(batch.tokens for batch in batches)
+        with FlopCounterMode(display=False) as of_transformers:
+            for batch in batches:
+                response_loss(self.engine.model, batch.micro_batches[0], may_be_lean=False).backward()
+        counts = of_transformers.get_flop_counts()["Global"].items()
+        of_attention = sum(count for operation, count in counts if "bmm" in str(operation))
+        return (ours.get_total_flops() + of_attention) / sum(batch.tokens for batch in batches)
 
 
 _peers: dict[str, "_Peer"] = {}
@@ -131,13 +145,14 @@ class _Peer(TrainerCallback):  # type: ignore[misc]
     def __init__(self, case: Case, file: TokenFile, folder: Path) -> None:
         self._tokens, self._started, self._taken = 0, 0.0, 0.0
         self._seq2seq, self._pad = has_encoder(case), file.special.pad
-        rows = rows_for_trainer(file, range(len(file)), self._seq2seq)
-        self._trainer = _trainer(case, file, rows, folder, self._collate, precise=False)
-        self._trainer.add_callback(self)
+        self._case, self._file, self._folder = case, file, folder
+        self._rows = rows_for_trainer(file, range(len(file)), self._seq2seq)
 
     def tokens_per_second(self) -> float:
         self._tokens = 0
-        self._trainer.train()
+        trainer = _trainer(self._case, self._file, self._rows, self._folder, self._collate, precise=False)
+        trainer.add_callback(self)
+        trainer.train()
         return self._tokens / self._taken
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:

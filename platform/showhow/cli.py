@@ -146,7 +146,15 @@ def _check(chosen: argparse.Namespace) -> int:
 
     compared = f"it compares {', '.join(study.levels)} with {counted(len(study.seeds), 'seed')}"
     print(f"{chosen.study}: study {study.name} is valid; {compared}")
+    _print_notes(study)
     return DONE
+
+
+def _print_notes(study: "Study", is_for_this_machine: bool = True) -> None:
+    from showhow.study.notes import notes_on
+
+    for note in notes_on(study, is_for_this_machine):
+        print(f"note: {note}", flush=True)
 
 
 def _plan(chosen: argparse.Namespace) -> int:
@@ -156,6 +164,7 @@ def _plan(chosen: argparse.Namespace) -> int:
     study = _load(chosen)
     cpus = os.cpu_count() or 1
     print_plan(_console(), study, make_plan(study, cpus), cpus)
+    _print_notes(study)
     return DONE
 
 
@@ -168,6 +177,7 @@ def _run(chosen: argparse.Namespace) -> int:
     console = _console()
     runs = len(planned_trials(study)) * len(study.seeds)
     console.print(f"{study.name} · {study.question}", soft_wrap=True)
+    _print_notes(study, is_for_this_machine=False)  # whether there is room the cluster says
     screen = LiveTable(console, runs) if console.is_terminal else PlainLines(console)
     try:
         result = run_study(study, chosen.address, watchers=[screen], say=screen.say)
@@ -190,11 +200,15 @@ def _same_command(chosen: argparse.Namespace) -> str:
 
 def _results(chosen: argparse.Namespace) -> int:
     folder = _folder(chosen.name)
-    from showhow.tuning.stored import stored_result
+    from showhow.tuning.stored import is_over, stored_result
 
     study, result = stored_result(folder)
     if not chosen.json:
-        return _show(study, result, folder)
+        code = _show(study, result, folder)
+        if not is_over(folder):
+            go_on = f"{command_name()} run STUDY.toml --name {folder.name}"
+            print(f"The study is not finished. Unless it is running, go on with: {go_on}")
+        return code
     print(result.model_dump_json(indent=2))
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
 
@@ -207,13 +221,15 @@ def _folder(name: str) -> "StudyFolder":
 
 
 def _show(study: "Study", result: "StudyResult", folder: "StudyFolder") -> int:
-    from showhow.evidence.table import result_table
+    from showhow.evidence.table import result_table, setting_table
     from showhow.evidence.wording import counted
 
     console = _console()
     console.print()
-    console.print(result_table(result, study.name, study.question))
-    console.print()
+    for table in (result_table(result, study.name, study.question), setting_table(result)):
+        if table is not None:
+            console.print(table)
+            console.print()
     for sentence in result.conclusion:
         console.print(sentence)
     runs = sum(row.runs for row in result.rows)

@@ -21,11 +21,12 @@ class TrialError(Exception):
 
 class OutOfMemoryError(TrialError):
     """A trial found no room on its devices as it is laid out. Laid out otherwise it may. `examples`: how many it had
-    been trained on, where that is known."""
+    been trained on, where that is known; `asked_at_once`: to how many questions at a time it was writing replies, where
+    it was not training."""
 
-    def __init__(self, message: str, examples: int = 0) -> None:
+    def __init__(self, message: str, examples: int = 0, asked_at_once: int | None = None) -> None:
         super().__init__(message)
-        self.examples = examples
+        self.examples, self.asked_at_once = examples, asked_at_once
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

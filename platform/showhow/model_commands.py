@@ -32,6 +32,7 @@ def add_model_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> No
     predict.add_argument("questions", nargs="+", metavar="QUESTION", help='"-" reads one a line from standard input')
     predict.add_argument("--run", help=_RUN)
     predict.add_argument("--explain", action="store_true", help="show the steps, each with its grade")
+    predict.add_argument("--vllm", action="store_true", help="let vLLM write the replies, for large models on GPUs")
     predict.add_argument("--json", action="store_true", help="as JSON, for scripts")
     predict.set_defaults(command=_predict)
 
@@ -55,16 +56,21 @@ def _export(chosen: argparse.Namespace) -> int:
 
 
 def _predict(chosen: argparse.Namespace) -> int:
-    from showhow.tuning.asked import answers_to
+    from showhow.tasks.asking import Unasked
+    from showhow.tuning.asked import answers_to, not_asked
     from showhow.tuning.folder import home_folder
 
     lines = [line.strip() for word in chosen.questions for line in (sys.stdin if word == "-" else [word])]
-    answers = answers_to(home_folder(), chosen.name, chosen.run, [line for line in lines if line], _progress)
+    asked = [line for line in lines if line]
+    answers = answers_to(home_folder(), chosen.name, chosen.run, asked, _progress, chosen.vllm)
     if chosen.json:
         print(json.dumps([answer.as_json() for answer in answers], indent=2, ensure_ascii=False))
-        return _DONE
-    for answer in answers:
-        print("\n".join(answer.explained()) if chosen.explain else answer.said())
+    else:
+        for answer in answers:
+            print("\n".join(answer.explained()) if chosen.explain else answer.said())
+    if any(isinstance(answer, Unasked) for answer in answers):
+        sys.stdout.flush()
+        raise not_asked(answers)
     return _DONE
 
 

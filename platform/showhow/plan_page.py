@@ -7,12 +7,11 @@ from rich.table import Table
 from showhow.evidence.wording import counted
 from showhow.study.arithmetic import CPU_FLOPS, SHARE_OF_PEAK
 from showhow.study.layout import Layout
-from showhow.study.memory import Memory
 from showhow.study.plan import ModelPlan, Plan, planned_trials
 from showhow.study.sections import Resources
 from showhow.study.study import Study
 
-_NOT_HERE = "unknown until the model is on this disk"
+_NOT_HERE = "unknown until the model is on this disk (hf download NAME)"
 
 
 def print_plan(console: Console, study: Study, plan: Plan, cpus: int) -> None:
@@ -104,7 +103,8 @@ def _memory(plan: Plan, resources: Resources) -> str:
     if plan.memory_bytes_per_run is None or not memories:
         return _NOT_HERE
     largest = max(memories, key=lambda memory: memory.total)
-    parts = ", ".join(f"{name} {_size(part)}" for name, part in _parts(largest).items() if part >= 0.005e9)
+    named = {name.replace("process", "the program"): size for name, size in largest.parts.items() if size >= 0.005e9}
+    parts = ", ".join(f"{name} {_size(size)}" for name, size in named.items())
     text = f"about {largest.total / 1e9:.2f} GB per device: {parts}"
     if largest.host:
         text += f"; and {_size(largest.host)} of the machine's"
@@ -114,19 +114,6 @@ def _memory(plan: Plan, resources: Resources) -> str:
         return f"{text}; a device has {_size(plan.device_bytes)}"
     do = "" if resources.gpus_per_device else ", or fewer runs at once (resources.max_concurrent)"
     return f'{text}. TOO MUCH: a device has {_size(plan.device_bytes)}; let devices_per_trial be "auto"{do}'
-
-
-def _parts(memory: Memory) -> dict[str, int]:
-    return {
-        "weights": memory.weights,
-        "gradients": memory.gradients,
-        "optimizer": memory.optimizer,
-        "activations": memory.activations,
-        "logits": memory.logits,
-        "buckets": memory.buckets,
-        "replies": memory.replies,
-        "the program": memory.process,
-    }
 
 
 def _time(plan: Plan, resources: Resources) -> str:

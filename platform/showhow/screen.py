@@ -26,6 +26,7 @@ class _Row:
     loss: float | None = None
     state: str = "running"
     note: str = ""
+    has_ended: bool = False
 
     @property
     def budget(self) -> int:
@@ -55,7 +56,7 @@ class PlainLines:
                     f"accuracy {accuracy:.2f}, loss {loss:.3f}",
                 )
             case RunNoted() if event.run in self._rows:
-                self._say(event, f"{event.run} {self._rows[event.run].start.level}: {event.kind}: {event.text}")
+                self._say(event, f"{event.run} {self._rows[event.run].start.level}: {_noted(event)}")
             case RunEnded() if event.run in self._rows:
                 self._say(event, f"{event.run} {self._rows[event.run].start.level}: {_ending(event)}")
 
@@ -96,10 +97,13 @@ class LiveTable:
                 row = self._rows[event.run]
                 row.examples, row.loss = event.examples, event.metrics["train_loss"]
                 row.accuracy = event.metrics[_ACCURACY]
+            case RunNoted(kind="starting" | "started") if event.run in self._rows:
+                self._rows[event.run].state = event.text if event.kind == "starting" else "running"
             case RunNoted() if event.run in self._rows:
-                self._rows[event.run].note = f"{event.kind}: {event.text}"
+                self._rows[event.run].note = _noted(event)
             case RunEnded() if event.run in self._rows:
-                self._rows[event.run].state = _ending(event)
+                row = self._rows[event.run]
+                row.state, row.has_ended = _ending(event), True
 
     def say(self, line: str) -> None:
         """Show what goes on before the first run."""
@@ -114,8 +118,8 @@ class LiveTable:
         for header in ("run", "explanation", "progress", "accuracy", "loss", "state"):
             table.add_column(header, no_wrap=True, overflow="ellipsis")
         rows = list(self._rows.values())  # copied in one step: this is another thread than the one that records
-        running = [row for row in rows if row.state == "running"]
-        ended = [row for row in rows if row.state != "running"]
+        running = [row for row in rows if not row.has_ended]
+        ended = [row for row in rows if row.has_ended]
         room = max(0, self._console.height - len(running) - 5)
         for row in (*ended[len(ended) - min(room, len(ended)) :], *running):
             table.add_row(*map(Text, _cells(row)))
@@ -133,8 +137,12 @@ def _cells(row: _Row) -> tuple[str, ...]:
         f"{bar} {row.examples:,}",
         "-" if row.accuracy is None else f"{row.accuracy:.2f}",
         "-" if row.loss is None else f"{row.loss:.3f}",
-        f"{row.state}, {row.note}" if row.note and row.state == "running" else row.state,
+        f"{row.state}, {row.note}" if row.note and not row.has_ended else row.state,
     )
+
+
+def _noted(event: RunNoted) -> str:
+    return event.text if event.kind in ("starting", "started") else f"{event.kind}: {event.text}"
 
 
 def _ending(event: RunEnded) -> str:

@@ -268,6 +268,19 @@ def test_a_question_of_an_evaluation_is_never_dropped(tmp_path: Path, split: str
         tokenise(folder, words, longest - 1, 1.0)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_where_the_model_has_no_more_positions_nobody_is_told_to_raise_max_tokens(tmp_path: Path, split: str) -> None:
+    task = task_named("listops", {})
+    words, folder = words_of(task), dataset(tmp_path, task, Level.LONG, split=split)
+    every = TokenFile(tokenise(folder, words, 4096, 0.0))
+    longest = int((every.prompt_lengths + every.target_lengths).max())
+    with pytest.raises(UserError, match=rf"raise it to {longest}\b"):
+        tokenise(folder, words, longest - 1, 0.0, room=longest)
+    with pytest.raises(UserError, match=f"has positions for {longest - 1}, so raising it would not do") as caught:
+        tokenise(folder, words, longest - 1, 0.0, room=longest - 1)
+    assert "raise it to" not in str(caught.value)
+
+
 def test_a_dataset_of_which_nothing_is_short_enough_is_an_error_whatever_may_be_dropped(tmp_path: Path) -> None:
     task = TASK_LIST[0]
     with pytest.raises(UserError, match=r"60 \(100.0%\)"):

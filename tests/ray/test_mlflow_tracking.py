@@ -257,6 +257,26 @@ def test_a_run_that_goes_on_from_a_checkpoint_shows_its_notes_and_no_point_twice
         resumed, adapted = run.data.tags["showhow.notes"].splitlines()
         assert resumed == "1970-01-01 00:18:21 UTC, 128 examples, resumed: goes on after 128 examples"
         assert "320 examples, adapted: micro-batches of 16" in adapted
+        assert run.data.tags["mlflow.note.content"] == f"- {resumed}\n- {adapted}"
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("finished", ""),
+        ("stopped", "Stopped early by the rule median.\n\n"),
+        ("failed", "Failed: loss is not a number\n\n"),
+    ],
+)
+def test_the_page_of_a_run_that_ended_tells_how_and_what_happened_on_the_way(
+    uri: str, tmp_path: Path, status: str, told: str
+) -> None:
+    noted = RunNoted(run_key(0), "adapted", 64, "ran out of memory; is now micro-batches of 16", 1001.0)
+    start, *rest = run_events(0, status)
+    record(uri, tmp_path / "study", [study_started(), start, noted, *rest])
+    description = runs_of(uri)[run_key(0)].data.tags["mlflow.note.content"]
+    note = "1970-01-01 00:16:41 UTC, 64 examples, adapted: ran out of memory; is now micro-batches of 16"
+    assert description == f"{told}- {note}"
 
 
 def test_a_fresh_folder_starts_new_runs_and_no_folder_goes_by_the_definition(uri: str, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def home(tiny_file: Path, showhow, tmp_path_factory: pytest.TempPathFactory) -> 
         output, errors = process.communicate(timeout=200)
         assert process.returncode == 0, output + errors
         assert "2 runs." in output, output
+        told = re.findall(r"starting 2 processes|2 processes started", output)
+        assert told == (["starting 2 processes", "2 processes started"] * 2 if name == "two" else []), output
     return home
 
 

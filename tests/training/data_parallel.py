@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from showhow.study.adapter import Lora
 from showhow.study.layout import Layout
 from showhow.study.recipe import ModelSpec, PretrainedModel, Recipe, ScratchModel
 from showhow.tasks.explain import Level
+from showhow.training.adapter import bare
 from showhow.training.batches import training_batches
 from showhow.training.engine import Engine, PlainEngine
 from showhow.training.evaluate import evaluate
 from showhow.training.model import build_model, is_seq2seq
-from showhow.training.ranks import summed
+from showhow.training.ranks import rank, summed
 from showhow.training.tokens import TokenFile
 
 STEPS, RATE = 4, 3e-3
@@ -38,7 +40,8 @@ SHARE_ALL: dict[str, Any] = {"zero_optimization": {"stage3_param_persistence_thr
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A model trained for some steps and then evaluated. after: go on from the state that a case left."""
+    """A model trained for some steps and then evaluated. after: go on from the state that a case left. room_for: so
+    many replies at a time are all that the second process has room for."""
 
     model: ModelSpec = LLAMA
     layout: dict[str, Any] = field(default_factory=dict)
@@ -46,6 +49,7 @@ class Case:
     adapter: Lora | None = None
     after: str | None = None
     is_evaluated: bool = False
+    room_for: int | None = None
 
     def __hash__(self) -> int:
         return hash(repr(self))
@@ -81,7 +85,9 @@ def run(case: Case, folder: Path, engine_of: Callable[[torch.nn.Module, Recipe, 
         steps.append((float(summed(loss)), float(norm)))
     result: Result = {"steps": steps, "held": held, "flops": engine.flops_per_token}
     if case.is_evaluated:
+        told = bare(model).register_forward_pre_hook(partial(find_room, case), with_kwargs=True)
         result["evaluations"] = list(replies(engine, folder, file))
+        told.remove()
         engine.model.train()
         result["after evaluation"] = [float(summed(engine.step(batch, RATE)[0])) for batch in islice(batches, 2)]
     return result | {"state": dict(engine.state())}
@@ -95,12 +101,18 @@ def sharded(case: Case, recipe: Recipe, layout: Layout) -> Any:
     return sharded_while_built(case.model, recipe, layout)
 
 
+def find_room(case: Case, _model: torch.nn.Module, _: Any, inputs: dict[str, Any]) -> None:
+    if case.room_for is not None and rank() == 1 and len(inputs["input_ids"]) > case.room_for:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
 def replies(engine: Engine, folder: Path, file: TokenFile) -> Iterator[Any]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     for questions, at_once in ((7, 2), (1, 2)):  # of one question a second process has nothing to ask
         with engine.autocast():
             found = evaluate(engine.model, tokenizer, file, Level.LONG, questions, at_once)
-        yield [found.grades, found.metrics, [sample["reply"] for sample in found.samples]]
+        written = [sample["reply"] for sample in found.samples]
+        yield [found.grades, found.metrics, written, found.asked_at_once, found.shortage]
 
 
 def plain(case: Case, folder: Path) -> Result:

@@ -36,7 +36,8 @@ def together(folder: Path) -> dict[str, Case]:
             cases[f"{name}-{stage}-from-plain"] = Case(model, layout, after=f"{name}-plain")
             cases[f"{name}-{stage}-from-2"] = Case(model, layout, after=f"{name}-2-parts")
         cases[f"llama-{stage}-bfloat16"] = Case(LLAMA, layout, {"precision": "bfloat16"})
-        cases[f"llama-{stage}-lora"] = Case(LLAMA, layout, adapter=LORA)
+        room_for = 1 if stage < 3 else None
+        cases[f"llama-{stage}-lora"] = Case(LLAMA, layout, adapter=LORA, is_evaluated=True, room_for=room_for)
         cases[f"pretrained-{stage}"] = Case(pretrained(folder), layout)
         if stage > 0:
             offload = {"offload_optimizer": "cpu", "offload_parameters": "cpu" if stage == 3 else "none"}
@@ -147,6 +148,21 @@ def test_adapters_are_trained_alike(folder: Path, alone: Any, stage: int) -> Non
     both = seen(folder, f"llama-{stage}-lora")
     assert_equal_steps(both, expected)
     assert [result["flops"] for result in both] == [expected["flops"]] * 2
+
+
+@pytest.mark.parametrize("stage", STAGES[:3])
+def test_a_process_without_room_for_its_replies_writes_fewer_at_a_time_and_all_hear_of_it(
+    folder: Path, alone: Any, stage: int
+) -> None:
+    expected = alone(Case(LLAMA, adapter=LORA, is_evaluated=True))
+    many, few = ([_plain(value) for value in one] for one in expected["evaluations"])
+    for result in seen(folder, f"llama-{stage}-lora"):
+        (*found, at_once, shortage), others = result["evaluations"]
+        assert (found, others) == (many[:3], few)
+        assert at_once == 1
+        assert shortage == (
+            "out of memory writing replies to 2 questions at a time (CUDA out of memory. Tried to allocate 2.00 GiB)"
+        )
 
 
 @each_stage

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,9 +200,36 @@ def test_an_engine_goes_on_from_the_state_of_another_as_that_would_have(
         assert float(second.step(batch, 1e-3)[0]) == pytest.approx(float(first.step(batch, 1e-3)[0]), rel=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_weights_of_a_state_can_be_had_alone(tokens: Files, recipe: Recipes, sizes: Sizes, precision: str) -> None:
+    file = tokens()
+    engine = PlainEngine(build_model(sizes(), file.special, 0), recipe(precision=precision))
+    engine.step(whole([causal_batch(file, np.arange(8))]), 1e-3)
+    state = {name: tensor.clone() for name, tensor in engine.state()}
+    alone = dict(engine.state(weights_only=True))
+    assert list(alone) == [name for name in state if name.startswith("weight/")]
+    assert all(torch.equal(tensor, state[name]) for name, tensor in alone.items())
+
+
 def test_float16_scales_its_losses_and_learns(tokens: Files, easy: Task, recipe: Recipes, sizes: Sizes) -> None:
     file = tokens(easy)
     engine = PlainEngine(build_model(sizes(), file.special, 0), recipe(precision="float16"))
     steps = [engine.step(whole([causal_batch(file, np.arange(32))]), 3e-3) for _ in range(15)]
     assert float(steps[-1][0]) < 0.8 * float(steps[0][0])
     assert float(steps[0][1]) < 100  # the norm is that of gradients that are not scaled
+
+
+def test_float16_goes_on_with_the_scale_it_had_come_to(tokens: Files, recipe: Recipes, sizes: Sizes) -> None:
+    file = tokens()
+    batch = whole([causal_batch(file, np.arange(8))])
+    first, second = (PlainEngine(build_model(sizes(), file.special, 0), recipe(precision="float16")) for _ in range(2))
+    scales = []
+    for targets in (batch.targets, 0, batch.targets):  # the second overflows, and is left out
+        first.step(replace(batch, targets=targets), 1e-3)
+        scales.append(dict(first.state())["loss_scale"].tolist())
+    start = scales[0][0]
+    assert scales == [[start, 1.0], [start / 2, 0.0], [start / 2, 1.0]]
+    state = {name: tensor.clone() for name, tensor in first.state()}
+    second.load_state(state.__getitem__, 2)
+    assert dict(second.state())["loss_scale"].tolist() == scales[-1]
+    assert float(second.step(batch, 1e-3)[0]) == pytest.approx(float(first.step(batch, 1e-3)[0]), rel=1e-3)

@@ -1,5 +1,6 @@
 """An exported run is the run: transformers loads it, and its replies are those that were recorded of the run."""
 
+import io
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from showhow.cli import DONE, USER_ERROR, main
 from showhow.errors import UserError
 from showhow.methods.answer import ask
 from showhow.study.exported import Exported
-from showhow.tasks.asking import read_question
+from showhow.tasks.asking import Answer, read_question
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import RepliesSampled
 from showhow.training.tokens import TokenFile
@@ -47,14 +48,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def section(kind: str, base: Path) -> str:
     makers = {"qwen": qwen_folder, "lora": qwen_folder, "dora": seq2seq_folder, "prompt": llama_folder}
-    makers |= {"pretrained": seq2seq_folder}
+    makers |= {"pretrained": seq2seq_folder, "half": qwen_folder, "half-t5": seq2seq_folder}
     if kind not in makers:
         return {"llama": LLAMA, "t5": T5}[kind]
     makers[kind](base)
+    if kind.startswith("half"):
+        (AutoModelForSeq2SeqLM if kind == "half-t5" else AutoModelForCausalLM).from_pretrained(base).to(
+            torch.bfloat16
+        ).save_pretrained(base)
     (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
     adapters = {
         "lora": LORA,
         "dora": LORA.replace("lora", "dora"),
+        "half": LORA,
         "prompt": 'adapter = { kind = "prompt", tokens = 3 }\n',
     }
     return f'model = {{ kind = "pretrained", name = "{base}" }}\n' + adapters.get(kind, "")
@@ -71,7 +77,8 @@ def recorded(folder: StudyFolder, run: str) -> list[dict[str, Any]]:
 
 def asked(run: ExportedRun, questions: list[str]) -> list[str]:
     task = run.exported.trial.task
-    return [answer.reply for answer in ask(run.folder, run.exported, [read_question(task, one) for one in questions])]
+    answers = ask(run.folder, run.exported, [read_question(task, one) for one in questions])
+    return [answer.reply for answer in answers if isinstance(answer, Answer)]
 
 
 def generated(folder: Path, questions: list[str]) -> list[str]:
@@ -137,6 +144,23 @@ def test_the_weights_are_safetensors_and_nothing_else_is_left(made: Made) -> Non
     assert {path.name for path in run.folder.parent.iterdir()} == {run.folder.name}
 
 
+@pytest.mark.parametrize("kind", ["half", "half-t5"])
+def test_a_model_has_the_type_of_its_base_and_the_replies_that_were_recorded(made: Made, kind: str) -> None:
+    run = exported(made(kind))
+    assert {tensor.dtype for tensor in load_file(run.folder / "model.safetensors").values()} == {torch.bfloat16}
+    assert json.loads((run.folder / "config.json").read_text())["dtype"] == "bfloat16"
+    assert "Its weights are in bfloat16, as its base's are." in (run.folder / "README.md").read_text()
+    rows = recorded(made(kind), run.exported.run)
+    assert asked(run, [row["question"] for row in rows]) == [row["reply"] for row in rows]
+
+
+def test_an_adapter_of_a_half_base_stays_as_it_was_trained(made: Made) -> None:
+    run = exported(made("half"), as_adapter=True)
+    assert {tensor.dtype for tensor in load_file(run.folder / "adapter_model.safetensors").values()} == {torch.float32}
+    rows = recorded(made("half"), run.exported.run)
+    assert asked(run, [row["question"] for row in rows]) == [row["reply"] for row in rows]
+
+
 @pytest.mark.parametrize("kind", ["llama", "t5", "lora", "prompt"])
 def test_the_code_of_the_model_card_runs_and_prints_the_reply_beside_it(
     made: Made, kind: str, capsys: pytest.CaptureFixture[str]
@@ -200,9 +224,11 @@ def test_an_export_that_fails_leaves_nothing(made: Made, tmp_path: Path) -> None
         (["predict", "smal", "1+1="], 'Did you mean "small"?'),
         (["predict", "./smal", "1+1="], "a folder that"),
         (["export", "small", "--run", "trial-000/seed-7"], 'Did you mean "trial-000/seed-1"?'),
+        (["export", "small", "--run", "trial-000"], 'Did you mean "trial-000/seed-1"?'),
         (["export", "small", "--adapter"], "Leave --adapter out"),
         (["predict", "small", "1+x"], 'at position 3 found "x"'),
-        (["predict", "small", "1+77="], "none of its training questions"),
+        (["predict", "small", "1+77="], 'at position 3 found "77", which none of its training questions could have'),
+        (["predict", "small", "1+x", "1+77="], 'question 2: the model of trial-000/seed-1 cannot read "1+77="'),
     ],
 )
 def test_each_mistake_is_answered(
@@ -250,10 +276,11 @@ def test_predict_prints_the_answers_and_explains_them(
     monkeypatch.setenv("SHOWHOW_HOME", str(folder.home))
     run = exported(folder)
     row = recorded(folder, run.exported.run)[0]
-    answer = row["reply"].rpartition("answer")[2].strip()
+    answer, right = (row[text].rpartition("answer")[2].strip() for text in ("reply", "target"))
+    line = f"{answer}  {'right' if answer == right else f'wrong: {right}'}\n"
     for name in ("small", str(run.folder)):
         assert main(["predict", name, row["question"], row["question"].replace("+", " + ")]) == DONE
-        assert capsys.readouterr().out == f"{answer}\n{answer}\n"
+        assert capsys.readouterr().out == line + line
     assert main(["predict", "small", row["question"], "--json"]) == DONE
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["question"], told["reply"], told["right"]) == (row["question"], row["reply"], row["answer_right"])
@@ -263,3 +290,23 @@ def test_predict_prints_the_answers_and_explains_them(
     assert first == row["question"]
     assert len(graded) == len(told["steps"]) + 1
     assert [("right" in line) for line in graded] == [step["right"] for step in told["steps"]] + [told["right"]]
+
+
+def test_questions_that_cannot_be_read_keep_no_other_from_its_answer(
+    made: Made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made("llama")
+    monkeypatch.setenv("SHOWHOW_HOME", str(folder.home))
+    monkeypatch.setattr("sys.stdin", io.StringIO("1+2+3\n\n1+x\n"))
+    assert main(["predict", "small", "1+77=", "2+2+2=", "-"]) == USER_ERROR
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert [line == "not asked" for line in lines] == [True, False, False, True]
+    assert "2 of 4 questions could not be asked" in told.err
+    assert 'question 1: the model of trial-000/seed-1 cannot read "1+77=": at position 3 found "77"' in told.err
+    assert 'question 4: modular_sum cannot read "1+x": at position 3 found "x", expected a number' in told.err
+    assert main(["predict", "small", "2+2+2=", "1+x", "--json"]) == USER_ERROR
+    good, bad = json.loads(capsys.readouterr().out)
+    assert good["expected"] == "0"
+    assert bad["question"] == "1+x"
+    assert "at position 3" in bad["error"]

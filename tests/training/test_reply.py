@@ -1,6 +1,7 @@
 """Grades are taken from what a model writes, and what it writes is what its training said it would."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from showhow.datasets.tokenizer import symbol_tokenizer
+from showhow.errors import OutOfMemoryError
 from showhow.study.recipe import Recipe, ScratchModel
 from showhow.tasks import task_named
 from showhow.tasks.base import Task
@@ -108,6 +110,44 @@ def test_an_empty_reply_and_one_without_an_answer_are_wrong(tokens: Files, level
         assert found.metrics.get("steps_right", 0.0) == 0.0
         assert found.metrics.get("first_wrong_step", 1.0) == 1.0
         assert (len(found.grades), len(found.samples)) == (30, 20)
+
+
+class Narrow(Parrot):
+    """A parrot with room for so many replies at a time; weights that are shared out are nowhere whole."""
+
+    def __init__(self, room_for: int, vocabulary: int, is_shared_out: bool = False) -> None:
+        super().__init__(1, vocabulary)
+        self.room_for, self.asked = room_for, list[int]()
+        if is_shared_out:
+            self.shared = torch.nn.Parameter(torch.empty(0))
+
+    def forward(self, input_ids: torch.Tensor, past_key_values: Any = None, **_: Any) -> Any:
+        self.asked.append(len(input_ids))
+        if len(input_ids) > self.room_for:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().forward(input_ids, past_key_values)
+
+
+def test_where_memory_runs_out_half_as_many_are_asked_at_a_time_and_the_replies_are_the_same(tokens: Files) -> None:
+    file, tokenizer = tokens(), symbol_tokenizer([task_named("modular_sum", {})]).tokenizer
+    wide, narrow = (Narrow(rows, file.special.vocabulary) for rows in (30, 4))
+    expected, found = (evaluate(model, tokenizer, file, Level.LONG, 30, 16) for model in (wide, narrow))
+    assert (expected.asked_at_once, expected.shortage) == (16, "")
+    assert found == replace(expected, asked_at_once=4, shortage=found.shortage)
+    assert found.shortage.startswith("out of memory writing replies to 16 questions at a time (CUDA out of")
+    assert narrow.asked[:3] == [16, 8, 4]
+    few = evaluate(Narrow(4, file.special.vocabulary), tokenizer, file, Level.LONG, 6, 16)
+    assert few.asked_at_once == 3  # half of what there was, not of what there might have been
+
+
+@pytest.mark.parametrize(("room_for", "is_shared_out", "asked_at_once"), [(0, False, 1), (4, True, 16)])
+def test_where_one_is_too_much_or_weights_are_shared_out_the_error_tells_how_many_were_asked(
+    tokens: Files, room_for: int, is_shared_out: bool, asked_at_once: int
+) -> None:
+    file, tokenizer = tokens(), symbol_tokenizer([task_named("modular_sum", {})]).tokenizer
+    with pytest.raises(OutOfMemoryError) as caught:
+        evaluate(Narrow(room_for, file.special.vocabulary, is_shared_out), tokenizer, file, Level.LONG, 30, 16)
+    assert caught.value.asked_at_once == asked_at_once
 
 
 def test_an_evaluation_bounds_what_it_asks(tokens: Files, varied: Task, trained: Trained) -> None:

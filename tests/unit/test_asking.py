@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from showhow.errors import UserError
 from showhow.seeds import rng_for
 from showhow.tasks import TASKS, task_named
-from showhow.tasks.asking import Answer, read_question, target_of
+from showhow.tasks.asking import Answer, Unasked, read_question, target_of
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
 from showhow.tasks.grading import grade
@@ -45,7 +45,7 @@ def test_the_right_reply_is_right_in_every_step(kind: str, level: Level, seed: i
     target = target_of(problem, level, task.text_format)
     answer = Answer.of(problem.question, target, target, level, task.text_format)
     assert answer.is_right
-    assert answer.said() == problem.answer
+    assert answer.said() == f"{problem.answer}  right"
     assert all(written == expected for written, expected in answer.steps)
     assert len(answer.steps) == (len(problem.steps) if level.has_steps else 0)
 
@@ -78,6 +78,23 @@ def test_each_step_is_shown_with_its_grade_and_the_right_one_beside_a_wrong_one(
     assert "  1+1=2     wrong: there is no such step" in (
         Answer.of("3+9+4=", f"3+9=2 2+4=6 1+1=2 {layout.answer_prefix}6", target, Level.LONG, layout).explained()
     )
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [("3+9=2 2+4=6 answer 6", "6  right"), ("answer 7", "7  wrong: 6"), ("3+9=2", "no answer  wrong: 6")],
+)
+def test_an_answer_on_a_line_says_whether_it_is_right_and_what_would_be(reply: str, line: str) -> None:
+    problem, layout = SUM.solve("3+9+4="), SUM.text_format
+    target = target_of(problem, Level.LONG, layout)
+    assert Answer.of("3+9+4=", reply, target, Level.LONG, layout).said() == line
+
+
+def test_a_question_that_is_not_asked_has_a_line_too_and_in_json_the_reason() -> None:
+    unasked = Unasked("1+x", "cannot read it")
+    assert unasked.said() == "not asked"
+    assert unasked.explained() == ["1+x", "  not asked"]
+    assert unasked.as_json() == {"question": "1+x", "error": "cannot read it"}
 
 
 def test_without_a_solution_nothing_is_graded() -> None:

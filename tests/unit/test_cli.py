@@ -188,7 +188,10 @@ def test_results_of_a_study_that_has_just_started_are_empty_and_no_fault(
     assert main(["results", "small", "--json"]) == DONE
     assert json.loads(capsys.readouterr().out)["rows"] == []
     assert main(["results", "small"]) == DONE
-    assert "showhow ui small" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "showhow ui small" in told
+    assert "The study is not finished" in told
+    assert "run STUDY.toml --name small\n" in told
 
 
 def begun(study: Path) -> StudyFolder:

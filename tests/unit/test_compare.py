@@ -17,7 +17,9 @@ from showhow.evidence.claims import closed_learned, holm, learned_equally_often,
 from showhow.evidence.compare import compare
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult
+from showhow.evidence.settings import Setting, settings_in_words, settings_of, values_in_words
 from showhow.evidence.speed import Times, rank_test, seeds_for_order, share_earlier
+from showhow.study.search_space import SearchSpace
 
 CHANCE, BASELINE = 0.10, 0.11
 LEVELS = ("none", "short", "medium", "long", "shuffled", "filler")
@@ -154,6 +156,60 @@ def test_survivors_of_failed_seeds_may_lose_a_comparison_and_never_win_one() -> 
 def test_at_chance_means_no_run_learned_and_guessing_explains_the_accuracy() -> None:
     result = answer(study({"none": [10, 12, 9], "short": [10, 100, 100], "medium": [30, 31, 32]}))
     assert [row.at_chance for row in result.rows] == [True, False, False]
+
+
+def at(layers: int, runs: Sequence[RunOutcome]) -> list[RunOutcome]:
+    return [replace(run, trial=f"layers-{layers}", params={"model.layers": layers}) for run in runs]
+
+
+def test_a_level_is_shown_at_each_setting_as_if_the_study_had_no_other() -> None:
+    small = at(1, study({"none": [10, 9, 12], "long": [10, 100, 97]}))
+    large = at(2, study({"none": [10, 10, 12], "long": [100, 100, 97]}))
+    both = compare(small + large, CHANCE, BASELINE, settings=[{"model.layers": 1}, {"model.layers": 2}])
+    assert [(row.setting, row.level) for row in both.by_setting] == [
+        ({"model.layers": layers}, level) for layers in (1, 2) for level in ("none", "long")
+    ]
+    alone = (*answer(small).rows, *answer(large).rows)
+    assert tuple(row.model_copy(update={"setting": {}}) for row in both.by_setting) == alone
+
+
+def test_settings_change_neither_the_levels_nor_what_is_claimed_of_them() -> None:
+    runs = at(1, study({"none": [10] * 3, "long": [50] * 3})) + at(2, study({"none": [10] * 3, "long": [100] * 3}))
+    with_settings = compare(runs, CHANCE, BASELINE, settings=[{"model.layers": 1}, {"model.layers": 2}])
+    assert with_settings.model_copy(update={"by_setting": ()}) == answer(runs)
+
+
+def test_a_setting_of_which_nothing_has_started_has_no_row() -> None:
+    begun = at(1, study({"long": [100] * 3}))
+    result = compare(begun, CHANCE, BASELINE, settings=[{"model.layers": 1}, {"model.layers": 2}])
+    assert [row.setting for row in result.by_setting] == [{"model.layers": 1}]
+
+
+def test_grids_over_model_task_and_data_are_compared_and_those_over_the_recipe_tuned() -> None:
+    def settings_with(**settings: object) -> tuple[Setting, ...]:
+        return settings_of(SearchSpace.model_validate({"explanation": {"grid": ["none", "long"]}, **settings}))
+
+    tuned = {"learning_rate": {"grid": [1e-3, 1e-4]}, "adapter.rank": {"grid": [4, 8]}}
+    layers = {"model.layers": {"grid": [1, 2]}}
+    assert settings_with(**tuned) == ()
+    assert settings_with(**{"model.layers": {"grid": [2]}}) == ()
+    assert settings_with(**{"model.hidden_size": {"integers": [32, 64]}}) == ()
+    assert settings_with(**layers, method="optuna") == ()
+    assert settings_with(**tuned, **layers, **{"data.train_examples": {"grid": [100, 200]}}) == (
+        {"model.layers": 1, "data.train_examples": 100},
+        {"model.layers": 1, "data.train_examples": 200},
+        {"model.layers": 2, "data.train_examples": 100},
+        {"model.layers": 2, "data.train_examples": 200},
+    )
+
+
+def test_models_are_named_briefly_unless_two_would_be_called_alike() -> None:
+    assert values_in_words("model.name", ["google-t5/t5-small", "/models/t5-3b"]) == ["t5-small", "t5-3b"]
+    assert values_in_words("model.name", ["a/t5", "b/t5"]) == ["a/t5", "b/t5"]
+    assert settings_in_words([{"model.hidden_size": 64, "data.train_examples": 9_000}]) == [
+        "hidden size 64, train examples 9,000"
+    ]
+    assert settings_in_words([]) == []
 
 
 def test_further_splits_get_an_interval_over_seeds() -> None:

@@ -6,11 +6,20 @@ import pytest
 from studies import changed, complaint, load
 
 from showhow.errors import UserError
-from showhow.study.fitting import device_bytes, fits, fitting_layout_of, layout_of, memory_on_device
-from showhow.study.layout import Layout
+from showhow.study.fitting import (
+    device_bytes,
+    fits,
+    fitting_layout_of,
+    highest_stage,
+    layout_faults,
+    layout_of,
+    memory_on_device,
+)
+from showhow.study.layout import Layout, next_rung
 from showhow.study.lengths import training_lengths
 from showhow.study.memory import Memory, memory_of
 from showhow.study.model_sizes import sizes_of
+from showhow.study.recipe import PretrainedModel, Recipe
 from showhow.study.sections import Resources, Sharding
 from showhow.study.trial import Trial
 
@@ -172,3 +181,39 @@ def test_a_broken_file_of_deepspeed_settings_is_named_with_what_json_says(
     answer = complaint(tmp_path, text)
     assert "sharding.deepspeed: " in answer
     assert said in answer
+
+
+def in_few_bits(tmp_path: Path) -> Trial:
+    scratch = 'kind = "scratch"\narchitecture = "llama"\nhidden_size = 64\nlayers = 2'
+    trial = load(tmp_path, changed((scratch, 'kind = "pretrained"\nname = "some/model"'))).trials[0]
+    assert isinstance(trial.model, PretrainedModel)
+    return trial.model_copy(update={"model": trial.model.model_copy(update={"quantise": "4bit"})})
+
+
+@pytest.mark.parametrize(
+    ("sharding", "key", "do"),
+    [
+        (Sharding(zero_stage=3), "sharding.zero_stage", "write 2 or less"),
+        (Sharding(offload_parameters="cpu"), "sharding.offload_parameters", 'write "none"'),
+        (Sharding(offload_optimizer="nvme", nvme_path="/fast"), "sharding.offload_optimizer", 'write "cpu"'),
+    ],
+)
+def test_weights_in_few_bits_are_neither_shared_out_nor_moved(
+    tmp_path: Path, sharding: Sharding, key: str, do: str
+) -> None:
+    two = Resources(devices_per_trial=2, gpus_per_device=1.0)
+    trial = in_few_bits(tmp_path)
+    (fault,) = layout_faults(trial, two, sharding)
+    assert fault.key == key
+    assert "weights in 4 bits (model.quantise)" in fault.message
+    assert fault.message.endswith(do)
+    assert layout_faults(trial, two, Sharding(zero_stage=2, offload_optimizer="cpu")) == []
+    assert layout_faults(trial, Resources(gpus_per_device=1.0), Sharding(zero_stage=3)) == []  # with nobody
+    assert highest_stage(trial) == 2
+
+
+def test_the_ladder_ends_at_the_highest_stage_that_a_model_allows() -> None:
+    layout = Layout(devices=2, micro_batch_size=1, recompute_activations=True, zero_stage=2)
+    recipe = Recipe(batch_size=2, max_examples=2, learning_rate=1e-3)
+    assert next_rung(layout, recipe) == layout.model_copy(update={"zero_stage": 3})
+    assert next_rung(layout, recipe, highest_stage=2) is None

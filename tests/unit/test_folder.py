@@ -92,6 +92,8 @@ def test_a_study_that_never_started_is_answered_with_the_nearest(tmp_path: Path)
     assert StudyFolder.existing(tmp_path, "small") == folder
     with pytest.raises(UserError, match='Did you mean "small"'):
         StudyFolder.existing(tmp_path, "smal")
+    with pytest.raises(UserError, match='Did you mean "small"'):
+        StudyFolder.existing(tmp_path, "search_spaces/small.toml")
 
 
 def test_the_home_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

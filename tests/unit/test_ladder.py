@@ -1,12 +1,15 @@
 """Laws of the ladder that a run climbs when its memory runs out: which layouts follow one another, and that it ends."""
 
+import pickle
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from showhow.errors import OutOfMemoryError
 from showhow.study.layout import Layout, next_rung
 from showhow.study.recipe import Recipe
+from showhow.tuning.ladder import in_words
 
 
 def ladder(layout: Layout, batch_size: int) -> list[Layout]:
@@ -47,3 +50,19 @@ def test_what_the_users_own_settings_fix_stays() -> None:
     own = {"zero_optimization": {"stage": 1}, "train_micro_batch_size_per_gpu": 4}
     rungs = ladder(Layout(devices=2, micro_batch_size=4, zero_stage=1, deepspeed=own), 8)
     assert [(rung.micro_batch_size, rung.zero_stage) for rung in rungs] == [(4, 1), (4, 1)]
+
+
+def test_where_replies_find_no_room_fewer_are_written_at_a_time_and_training_stays_as_it_is() -> None:
+    layout = Layout(devices=2, micro_batch_size=4, zero_stage=2)
+    recipe = Recipe(batch_size=8, max_examples=8, learning_rate=1e-3)
+    fewer = next_rung(layout, recipe, 9)
+    assert fewer == layout.model_copy(update={"asked_at_once": 4})
+    assert in_words(fewer).endswith("ZeRO stage 2 over 2 devices, replies to 4 questions at a time")
+    shared = next_rung(layout, recipe, 1)
+    assert shared == layout.model_copy(update={"zero_stage": 3})
+    assert next_rung(shared, recipe, 1) is None
+
+
+def test_an_error_of_another_process_tells_what_it_told_there() -> None:
+    error = pickle.loads(pickle.dumps(OutOfMemoryError("no room", 80, 4)))  # noqa: S301 - as Ray sends it
+    assert (str(error), error.examples, error.asked_at_once) == ("no room", 80, 4)

@@ -18,6 +18,7 @@ from studies import changed, complaint, line_of, load
 
 from showhow.study.adapter import Adapter, Dora, Lora, PromptTuning, RsLora
 from showhow.study.faults import Fault
+from showhow.study.lengths import training_lengths
 from showhow.study.model_folder import folder_faults, model_faults, positions_of
 from showhow.study.recipe import PretrainedModel
 from showhow.study.trial import Trial
@@ -305,6 +306,61 @@ def test_an_adapter_beside_a_model_from_scratch_is_refused(tmp_path: Path) -> No
     key, message = only(model_faults(trial.model_copy(update={"adapter": LORA}), 0.0))
     assert key == "adapter"
     assert 'write kind = "pretrained" in [model]' in message
+
+
+CHAT = (
+    "{% for one in messages %}<|start|>{{ one.role }}\n{{ one.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "questions", "said"),
+    [
+        (CHAT, "auto", None),
+        (CHAT, "chat", None),
+        (None, "auto", None),
+        (None, "chat", "has no chat template (chat_template.jinja, or"),
+        ("{{ raise_exception('only with images') }}", "auto", "cannot be used (only with images)"),
+        ("{% for one in messages %}", "auto", "cannot be used ("),
+        ("{{ raise_exception('only with images') }}", "plain", None),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_a_mistake_of_the_study(
+    tmp_path: Path, folder: Path, template: str | None, questions: str, said: str | None
+) -> None:
+    if template is not None:
+        write(folder / "chat_template.jinja", template)
+    faults = model_faults(trial_of(tmp_path, folder, questions=questions), 0.0)
+    if said is None:
+        assert faults == []
+    else:
+        assert only(faults).key == "model.questions"
+        assert said in only(faults).message
+
+
+def test_a_template_that_is_no_text_is_a_mistake_of_the_study(tmp_path: Path, folder: Path) -> None:
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    assert "cannot be used ('utf-8' codec" in only(model_faults(trial_of(tmp_path, folder), 0.0)).message
+
+
+def test_what_a_template_puts_around_a_question_is_counted_special_tokens_as_one(tmp_path: Path, folder: Path) -> None:
+    plain = training_lengths(trial_of(tmp_path, folder))
+    write(folder / "chat_template.jinja", CHAT)
+    write(
+        folder / "tokenizer.json",
+        {
+            "model": {"vocab": {}},
+            "added_tokens": [{"id": n, "content": c} for n, c in enumerate(["<|start|>", "<|end|>"])],
+        },
+    )
+    # <|start|> user, a line break, <|end|> <|start|> assistant, a line break
+    asked = training_lengths(trial_of(tmp_path, folder))
+    assert asked == plain._replace(prompt=plain.prompt + 7, longest_prompt=plain.longest_prompt + 7)
+    assert training_lengths(trial_of(tmp_path, folder, questions="plain")) == plain
+    most = plain.longest_prompt + plain.longest_target
+    short = training_lengths(trial_of(tmp_path, folder, None, f"data.max_tokens={most}"))
+    assert short.longest_prompt + short.longest_target == most
 
 
 def test_a_folder_is_read_again_when_it_changes(tmp_path: Path, folder: Path) -> None:

@@ -44,6 +44,19 @@ def test_any_number_of_levels_gives_one_picture_of_one_size(tmp_path: Path, leve
     assert size_of(path) == (860, 1440)
 
 
+@pytest.mark.parametrize("sizes", [2, 5, 17])
+def test_any_number_of_settings_gives_one_picture_of_that_size(tmp_path: Path, sizes: int) -> None:
+    settings = [{"model.layers": layers} for layers in range(1, sizes + 1)]
+    outcomes = [
+        replace(click(level, seed, 8000), trial=f"{setting}", params=setting)
+        for setting in settings
+        for level in ("none", "long")
+        for seed in range(2)
+    ]
+    result = compare(outcomes, 0.1, 0.5, settings=settings)
+    assert size_of(accuracy_picture(outcomes, result, tmp_path / "a.png", "How much? " * 12)) == (860, 1440)
+
+
 def test_a_failed_seed_and_runs_without_a_curve_are_no_obstacle(tmp_path: Path) -> None:
     outcomes = [click("long", seed, 8000) for seed in range(3)]
     failed = replace(outcomes[0], grades=None, status="failed", examples_until_solved=None)

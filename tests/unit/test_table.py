@@ -10,7 +10,7 @@ from rich.console import Console
 
 from showhow.evidence.compare import compare
 from showhow.evidence.outcome import RunOutcome
-from showhow.evidence.table import Column, ResultTable, fit, result_table
+from showhow.evidence.table import Column, ResultTable, fit, result_table, setting_table
 from showhow.evidence.wording import duration, listed, param, share, varying
 
 
@@ -99,6 +99,40 @@ def test_a_failed_seed_is_marked_and_counts_as_unsolved() -> None:
 
 def test_the_caption_says_what_guessing_gives() -> None:
     assert "chance 0.10 · always the commonest answer 0.11" in printed(table(outcomes()), 140)
+
+
+SIZES = ("google-t5/t5-small", "models/t5-base")
+
+
+def of_sizes() -> list[RunOutcome]:
+    return [
+        replace(each, trial=f"{each.trial}-{size}", params={**each.params, "model.name": size})
+        for size in SIZES
+        for each in outcomes()
+    ]
+
+
+def by_size(runs: list[RunOutcome]) -> ResultTable | None:
+    return setting_table(compare(runs, 0.10, 0.11, settings=[{"model.name": size} for size in SIZES]))
+
+
+def test_a_study_of_several_models_has_a_row_for_each_model_and_level() -> None:
+    shown = by_size(of_sizes())
+    assert shown is not None
+    lines = [line.split() for line in printed(shown, 140).splitlines()]
+    assert [line[:2] for line in lines if line and line[0].startswith("t5-")] == [
+        [size, level] for size in ("t5-small", "t5-base") for level in ("none", "short", "medium")
+    ]
+    assert "best model" not in printed(shown, 140)
+    assert setting_table(compare(of_sizes(), 0.10, 0.11)) is None
+
+
+def test_the_second_table_names_where_seeds_are_missing() -> None:
+    runs = of_sizes()
+    runs[-1] = replace(runs[-1], grades=None, status="failed")
+    shown = by_size(runs)
+    assert shown is not None
+    assert "* model t5-base, medium: without failed seed 2" in printed(shown, 140)
 
 
 def test_an_empty_result_still_renders() -> None:

@@ -197,6 +197,7 @@ def _source(spec: DatasetSpec) -> Source | None:
         rows_read=rows.read,
         rows_unusable=rows.bad,
         rows_repeated=rows.repeated,
+        rows_contradicting=len(rows.contradictions),
         questions_in_split=spec.available or 0,
     )
 

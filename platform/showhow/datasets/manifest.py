@@ -31,13 +31,15 @@ class Shard(BaseModel):
 
 class Source(BaseModel):
     """What became of the rows of an imported file: how many were read; were unusable, by reason; repeated a question of
-    an earlier row. The others have a question each, of which so many belong to the dataset's split."""
+    an earlier row, and of those how many with another answer. The others have a question each, of which so many belong
+    to the dataset's split."""
 
     model_config = STRICT
 
     rows_read: int
     rows_unusable: dict[str, int]
     rows_repeated: int
+    rows_contradicting: int = 0
     questions_in_split: int
 
 

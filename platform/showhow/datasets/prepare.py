@@ -11,10 +11,12 @@ from pathlib import Path
 from showhow.datasets.generate import generate, is_large
 from showhow.datasets.manifest import Manifest
 from showhow.datasets.tokenise import read_lengths, tokenise
-from showhow.datasets.tokenizer import StudyTokenizer, check_settings, tokenizer_for
+from showhow.datasets.tokenizer import StudyTokenizer, check_settings, settings_folder, tokenizer_for
 from showhow.errors import UserError
 from showhow.fingerprint import Json
 from showhow.study.dataset_spec import DatasetSpec
+from showhow.study.model_folder import longest_row
+from showhow.study.recipe import PretrainedModel
 from showhow.study.trial import Trial
 
 
@@ -101,7 +103,10 @@ class Preparation:
         if self.may_use_cluster and is_large(spec):
             self._say(f"generating {spec.examples:,} {split} examples at level {spec.level} on the cluster")
         folder = generate(spec, self._datasets, on_cluster=self.may_use_cluster and is_large(spec))
-        return str(tokenise(folder, self._tokenizer(trial), data.max_tokens, data.max_dropped_share))
+        room = None
+        if isinstance(trial.model, PretrainedModel):
+            room = longest_row(trial, settings_folder(trial.model.name))
+        return str(tokenise(folder, self._tokenizer(trial), data.max_tokens, data.max_dropped_share, room))
 
     def _tokenizer(self, trial: Trial) -> StudyTokenizer:
         # Levels share one tokenizer, so that they differ in nothing but the explanation.

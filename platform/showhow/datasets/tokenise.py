@@ -38,8 +38,11 @@ class Lengths:
     longest: int
 
 
-def tokenise(folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_share: float) -> Path:
-    """Return the Arrow file of a dataset under a tokenizer, writing it unless it is there.
+def tokenise(
+    folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_share: float, room: int | None = None
+) -> Path:
+    """Return the Arrow file of a dataset under a tokenizer, writing it unless it is there. room: to how many tokens
+    max_tokens could be raised, by the positions of the model (None: to any number).
 
     Rows longer than max_tokens are dropped whole: an answer is never cut off. Raises UserError when more than
     max_dropped_share of the training rows are too long, or any row of an evaluation split (all levels must be asked
@@ -49,7 +52,7 @@ def tokenise(folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_s
     if manifest is None:
         raise UserError(f"{folder} is not a finished dataset; run the study again to generate it")
     lengths = read_lengths(path) or _write(path, words, manifest, max_tokens)
-    _check_dropped(lengths, manifest.spec, max_tokens, max_dropped_share)
+    _check_dropped(lengths, manifest.spec, max_tokens, max_dropped_share, room)
     return path
 
 
@@ -64,7 +67,9 @@ def read_lengths(path: Path) -> Lengths | None:
         return None
 
 
-def _check_dropped(lengths: Lengths, spec: DatasetSpec, max_tokens: int, max_dropped_share: float) -> None:
+def _check_dropped(
+    lengths: Lengths, spec: DatasetSpec, max_tokens: int, max_dropped_share: float, room: int | None
+) -> None:
     if not lengths.dropped:
         return
     share = lengths.dropped / (lengths.kept + lengths.dropped)
@@ -72,12 +77,17 @@ def _check_dropped(lengths: Lengths, spec: DatasetSpec, max_tokens: int, max_dro
         f"{lengths.dropped:,} ({share:.1%}) of the {spec.split} rows at level {spec.level} are longer than "
         f"data.max_tokens = {max_tokens} (the longest has {lengths.longest})"
     )
+    do = f"raise it to {lengths.longest}"
+    if room is not None and lengths.longest > room:
+        do = (
+            f"the model has positions for {room}, so raising it would not do: let the task's questions or the "
+            "explanations compared be shorter, or take a model with more positions"
+        )
     if spec.split != TRAIN:
-        raise UserError(f"{found}; raise it: questions of an evaluation are not dropped, so that all levels share them")
+        raise UserError(f"{found}; {do}. Questions of an evaluation are not dropped, so that all levels share them")
     if share > max_dropped_share or not lengths.kept:
         raise UserError(
-            f"{found}, and data.max_dropped_share = {max_dropped_share:g}; raise max_tokens, or allow a larger share "
-            "to be dropped"
+            f"{found}, and data.max_dropped_share = {max_dropped_share:g}; {do}, or allow a larger share to be dropped"
         )
 
 

@@ -15,12 +15,12 @@ from jaxtyping import Int32, Int64, UInt8
 from numpy import ndarray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from showhow.datasets.chat import chat_template, read_chat
 from showhow.datasets.examples import to_example
 from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.fingerprint import Json, fingerprint
 from showhow.seeds import rng_for
+from showhow.study.chat import chat_of
 from showhow.study.model_folder import folder_faults
 from showhow.study.recipe import ModelSpec, PretrainedModel
 from showhow.study.trial import Trial
@@ -217,25 +217,19 @@ def pretrained_tokenizer(name: str, questions: Literal["auto", "plain", "chat"] 
         folder = settings_folder(name)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        template = None if questions == "plain" else chat_template(folder, settings)
     except Exception as error:  # noqa: BLE001 - `tokenizers` raises bare Exception, the hub a dozen kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f'model.name = "{name}": its tokenizer cannot be read ({reason}). '
             "A model is a local folder, or a Hugging Face name, with tokenizer.json and tokenizer_config.json"
         ) from None
-    if questions == "chat" and template is None:
-        raise UserError(
-            f'model.questions = "chat": the tokenizer of "{name}" has no chat template (chat_template.jinja, or '
-            'chat_template in tokenizer_config.json); write "plain", or take an instruct model'
-        )
+    chat = chat_of(folder, questions)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     ids = {role: _special_id(tokenizer, settings.get(f"{role}_token")) for role in ("pad", "eos", "bos", "unk")}
     frame, end = None, ids["eos"]
-    if template is not None:
-        before, after, ending = read_chat(template, settings)
-        frame, end = (before, after), _first_special(tokenizer, ending, ids["eos"])
+    if chat is not None:
+        frame, end = (chat.before, chat.after), _first_special(tokenizer, chat.end, ids["eos"])
     if end is None:
         raise UserError(
             f'model.name = "{name}": its tokenizer has no end token (eos_token), so a reply could never end'

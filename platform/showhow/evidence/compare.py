@@ -26,6 +26,7 @@ from showhow.evidence.conclusion import conclude
 from showhow.evidence.intervals import Floats, bootstrap_accuracies, bootstrap_seeds, estimate
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import Comparison, Estimate, LevelRow, StudyResult, Verdict
+from showhow.evidence.settings import Setting
 from showhow.evidence.speed import compare_speed
 from showhow.tasks.explain import Level
 
@@ -52,25 +53,21 @@ def compare(
     baseline: float,
     solved_at: float = 0.95,
     level_order: Sequence[str] = tuple(Level),
+    settings: Sequence[Setting] = (),
 ) -> StudyResult:
-    """Return the answer of a study. Levels that `level_order` does not name come last, by name.
+    """Return the answer of a study. Levels that `level_order` does not name come last, by name. Each level is shown by
+    its best trial (see `best_trial`), and so at each of the settings that are compared beside the levels (settings.py).
 
-    Each level is shown by its best trial (see `best_trial`). Raises UserError where runs were graded on different
-    numbers of questions, and ValueError where one run has two outcomes.
-    """
+    Raises UserError where runs were graded on different numbers of questions, and ValueError where one run has two
+    outcomes."""
     _check(outcomes)
     known = [str(level) for level in level_order]
     levels = sorted(
         {outcome.level for outcome in outcomes},
         key=lambda level: (known.index(level) if level in known else len(known), level),
     )
-    chosen = {level: best_trial([outcome for outcome in outcomes if outcome.level == level]) for level in levels}
-    replicates = bootstrap_accuracies({level: _grades(runs) for level, runs in chosen.items() if runs})
     mark = _Mark(max(chance, baseline), solved_at)
-    rows = tuple(
-        _row(level, [outcome for outcome in outcomes if outcome.level == level], chosen[level], replicates, mark)
-        for level in levels
-    )
+    rows, replicates = _rows(outcomes, levels, mark)
     comparisons = _compare_pairs([row for row in rows if row.accuracy is not None], replicates)
     result = StudyResult(
         chance=chance,
@@ -78,11 +75,28 @@ def compare(
         solved_at=solved_at,
         margin=MARGIN,
         rows=rows,
+        by_setting=tuple(row for setting in settings for row in _rows_at(setting, outcomes, levels, mark)),
         comparisons=comparisons,
         speed=compare_speed(rows, comparisons),
         examples_saved=_examples_saved(outcomes),
     )
     return conclude(result)
+
+
+def _rows(
+    outcomes: Sequence[RunOutcome], levels: Sequence[str], mark: _Mark
+) -> tuple[tuple[LevelRow, ...], dict[str, Floats]]:
+    """Return a row for each of the levels that has outcomes, and the replicates of those that can be compared."""
+    by_level = {level: [outcome for outcome in outcomes if outcome.level == level] for level in levels}
+    chosen = {level: best_trial(runs) for level, runs in by_level.items() if runs}
+    replicates = bootstrap_accuracies({level: _grades(runs) for level, runs in chosen.items() if runs})
+    return tuple(_row(level, by_level[level], runs, replicates, mark) for level, runs in chosen.items()), replicates
+
+
+def _rows_at(setting: Setting, outcomes: Sequence[RunOutcome], levels: Sequence[str], mark: _Mark) -> list[LevelRow]:
+    """Return the rows of the runs that have a setting."""
+    there = [run for run in outcomes if all(run.params.get(axis) == value for axis, value in setting.items())]
+    return [row.model_copy(update={"setting": setting}) for row in _rows(there, levels, mark)[0]]
 
 
 def best_trial(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from showhow.evidence.outcome import RunOutcome
 from showhow.metrics import TEST, VALIDATION, on_split
-from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyStarted
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyEnded, StudyStarted
 
 _ACCURACY = on_split(VALIDATION, "accuracy")
 
@@ -59,6 +59,12 @@ def guessing(events: Iterable[Event]) -> tuple[float, float]:
 def last_start(events: Iterable[Event]) -> StudyStarted | None:
     """Return the latest start of the study."""
     return next((event for event in reversed(list(events)) if isinstance(event, StudyStarted)), None)
+
+
+def is_finished(events: Iterable[Event]) -> bool:
+    """True when the study's latest sitting came to its end."""
+    last = next((event for event in reversed(list(events)) if isinstance(event, StudyStarted | StudyEnded)), None)
+    return isinstance(last, StudyEnded) and last.status == "finished"
 
 
 def _outcome(run: _Told) -> RunOutcome:

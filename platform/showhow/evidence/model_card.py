@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult
-from showhow.evidence.table import result_table
+from showhow.evidence.table import ResultTable, result_table, setting_table
 from showhow.evidence.wording import listed, param, share
 from showhow.fingerprint import Json, canonical_json
 from showhow.metrics import TEST
@@ -28,7 +28,7 @@ _OF_DATASET = ("rows", "rows_too_long", "symbols", "chance", "majority_share", "
 class CardFacts:
     """What a card is made of. start, study: as the journal has them; outcome: the run's, result: its study's; sample:
     a row of RepliesSampled; base: the pretrained model's name on the hub, licence: as its own card says; has_encoder:
-    whether the model has one; remarks: sentences on what happened to this run."""
+    whether the model has one; dtype: of its weights; remarks: sentences on what happened to this run."""
 
     exported: Exported
     study: StudyStarted
@@ -39,6 +39,7 @@ class CardFacts:
     base: str | None = None
     licence: str | None = None
     has_encoder: bool = False
+    dtype: str = "float32"
     remarks: tuple[str, ...] = ()
 
     @property
@@ -142,13 +143,23 @@ def _asking(facts: CardFacts) -> list[str]:
         f"`FOLDER` is the folder of this file. With ShowHow: `{command}`.",
         *_block("\n".join(code), "python"),
         f"A reply is {reply}. It is written greedily; right ones to the test questions have at most "
-        f"{exported.reply_tokens:,} tokens.",
+        f"{exported.reply_tokens:,} tokens. {_weights(facts)}",
     ]
+
+
+def _weights(facts: CardFacts) -> str:
+    whose = "The adapter's" if facts.exported.as_adapter else "Its"
+    if facts.dtype == "float32":
+        return f"{whose} weights are in float32."
+    return (
+        f"{whose} weights are in {facts.dtype}, as its base's are. `showhow predict` computes with them in float32, "
+        f"and transformers in {facts.dtype}: where two tokens are almost as likely, they may write different ones."
+    )
 
 
 def _results(facts: CardFacts) -> list[str]:
     outcome, result = facts.outcome, facts.result
-    table = result_table(result, "", "")
+    table, by_setting = result_table(result, "", ""), setting_table(result)
     accuracies = [f"{share(facts.accuracy)} on {len(outcome.grades or ()):,} test questions"]
     accuracies += [f"{share(accuracy)} on {split}" for split, accuracy in outcome.splits.items()]
     own = f"This model: accuracy {listed(accuracies)}"
@@ -159,11 +170,18 @@ def _results(facts: CardFacts) -> list[str]:
         "",
         "All levels of the study, each by its best trial:",
         "",
+        *_rows(table),
+        "",
+        f"{table.caption}. {' '.join((*result.conclusion, *table.notes))}",
+        *(["", f"{by_setting.title}:", "", *_rows(by_setting)] if by_setting else []),
+    ]
+
+
+def _rows(table: ResultTable) -> list[str]:
+    return [
         f"| {' | '.join(column.name for column in table.columns)} |",
         f"|{'---|' * len(table.columns)}",
         *(f"| {' | '.join(cells)} |" for cells in zip(*(column.cells for column in table.columns), strict=True)),
-        "",
-        f"{table.caption}. {' '.join((*result.conclusion, *table.notes))}",
     ]
 
 

@@ -4,8 +4,9 @@ Runs are all or nothing, so a level's mean climbs in stairs as its seeds learn o
 which. A run that ends because it has solved the task counts with its last accuracy from there on.
 """
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import LevelRow, StudyResult
+from showhow.evidence.settings import settings_in_words
 from showhow.evidence.wording import share
 
 SIZE_INCHES = (7.2, 4.3)
 DOTS_PER_INCH = 200
 TITLE_LETTERS = 74
+MOST_ABREAST, MOST_PANELS = 3, 16  # beyond, nothing could be read
 INK, FAINT = "#222222", "#8a8a8a"
 
 # From light to dark with the length of the explanation, and apart in hue: told apart in grey print and by colour-blind
@@ -40,27 +43,66 @@ class _Style:
     dashes: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """Axes of their own for the levels at one setting; untitled where the study compares the levels alone."""
+
+    title: str
+    rows: Sequence[LevelRow]
+
+
 def accuracy_picture(outcomes: Sequence[RunOutcome], result: StudyResult, path: Path, question: str) -> Path:
-    """Write the learning curves of each level's best trial to `path` as a PNG of 1440 x 860 dots; return `path`."""
+    """Write the learning curves of each level's best trial to `path` as a PNG of 1440 x 860 dots, with a panel for each
+    setting that the study compares (see settings.py); return `path`."""
     figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    right = 1.0
-    for row, style in zip(result.compared, _styles(result.compared), strict=True):
-        runs = [run for run in outcomes if (run.level, run.trial) == (row.level, row.trial) and run.curve]
-        if runs:
-            in_order = sorted(runs, key=lambda run: run.seed)
-            right = max(right, _draw_level(axes, row, in_order, style))
-    _dress(axes, right)
-    _draw_guessing(axes, result)
-    if axes.get_legend_handles_labels()[0]:
-        _draw_legend(figure, levels=len(axes.get_legend_handles_labels()[0]))
-    else:
-        axes.text(0.5, 0.5, "no run to show yet", transform=axes.transAxes, ha="center", color=FAINT)
-    axes.set_title(textwrap.fill(question, TITLE_LETTERS), fontsize=11, loc="left", color=INK, pad=10)
+    panels = _panels(result)
+    across = len(panels) if len(panels) <= MOST_ABREAST else math.ceil(math.sqrt(len(panels)))
+    grid = figure.subplots(math.ceil(len(panels) / across), across, sharex=True, sharey=True, squeeze=False).flatten()
+    colours = dict(zip([row.level for row in result.rows], _styles(result.rows), strict=True))
+    right = max((_draw_panel(axes, one, outcomes, colours) for axes, one in zip(grid, panels, strict=False)), default=1)
+    for place, axes in enumerate(grid[: len(panels)]):
+        _dress(axes, right, across)
+        _draw_guessing(axes, result, is_labelled=place % across == across - 1)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    _title(figure, grid[0], textwrap.fill(question, TITLE_LETTERS), is_alone=len(panels) == 1)
+    _draw_legend(figure, grid)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
     return path
+
+
+def _panels(result: StudyResult) -> list[_Panel]:
+    compared = [row for row in result.by_setting if row.accuracy is not None]
+    titles = settings_in_words([row.setting for row in compared])
+    named: dict[str, list[LevelRow]] = {}
+    for title, row in zip(titles, compared, strict=True):
+        named.setdefault(title, []).append(row)
+    if not 1 < len(named) <= MOST_PANELS:
+        return [_Panel("", result.compared)]
+    return [_Panel(title, rows) for title, rows in named.items()]
+
+
+def _draw_panel(axes: Axes, panel: _Panel, outcomes: Sequence[RunOutcome], styles: dict[str, _Style]) -> float:
+    """Draw the curves of a panel; return the most examples that a run saw."""
+    right = 1.0
+    for row in panel.rows:
+        runs = [run for run in outcomes if (run.level, run.trial) == (row.level, row.trial) and run.curve]
+        if runs:
+            in_order = sorted(runs, key=lambda run: run.seed)
+            right = max(right, _draw_level(axes, row, in_order, styles[row.level], counts=not panel.title))
+    if not axes.lines:
+        axes.text(0.5, 0.5, "no run to show yet", transform=axes.transAxes, ha="center", color=FAINT)
+    axes.set_title(panel.title, fontsize=9.5, color=INK)
+    return right
+
+
+def _title(figure: Figure, first: Axes, question: str, is_alone: bool) -> None:
+    if is_alone:
+        first.set_title(question, fontsize=11, loc="left", color=INK, pad=10)
+    else:
+        figure.suptitle(question, fontsize=11, x=0.01, ha="left", color=INK)
 
 
 def _styles(rows: Sequence[LevelRow]) -> list[_Style]:
@@ -79,7 +121,7 @@ def _styles(rows: Sequence[LevelRow]) -> list[_Style]:
     return styles
 
 
-def _draw_level(axes: Axes, row: LevelRow, runs: Sequence[RunOutcome], style: _Style) -> float:
+def _draw_level(axes: Axes, row: LevelRow, runs: Sequence[RunOutcome], style: _Style, counts: bool) -> float:
     """Draw a thin line per seed, a dot where one solved the task, a cross where one failed, and the thick mean."""
     counted = [run for run in runs if run.seed in row.seeds]
     for run in runs:
@@ -92,7 +134,8 @@ def _draw_level(axes: Axes, row: LevelRow, runs: Sequence[RunOutcome], style: _S
         elif run.status == "failed":
             axes.plot(seen[-1], accuracy[-1], "x", color=style.colour, markersize=5, zorder=6)
     if counted:
-        label = f"{row.level}{' (control)' if row.is_control else ''}: {row.solved} of {len(runs)} solved"
+        label = f"{row.level}{' (control)' if row.is_control else ''}"
+        label += f": {row.solved} of {len(runs)} solved" if counts else ""
         seen, mean = mean_curve([run.curve for run in counted])
         (line,) = axes.plot(seen, mean, color=style.colour, linewidth=2.6, alpha=0.95, label=label, zorder=5)
         if style.dashes:
@@ -111,13 +154,15 @@ def mean_curve(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[Floats, F
     return grid, np.mean([np.interp(grid, seen, accuracy) for seen, accuracy in points], axis=0)
 
 
-def _draw_guessing(axes: Axes, result: StudyResult) -> None:
+def _draw_guessing(axes: Axes, result: StudyResult, is_labelled: bool) -> None:
     """Draw what guessing gives as dotted lines, labelled right of the axes, in one label where the lines are close."""
     marks = [(result.chance, f"chance {share(result.chance)}")]
     if round(result.baseline, 2) != round(result.chance, 2):
         marks.append((result.baseline, f"commonest\nanswer {share(result.baseline)}"))
     for height, _ in marks:
         axes.axhline(height, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), zorder=2)
+    if not is_labelled:
+        return
     heights = [height for height, _ in marks]
     if max(heights) - min(heights) < 0.12:
         marks = [(max(heights), "\n".join(text for _, text in reversed(marks)))]
@@ -134,11 +179,16 @@ def _draw_guessing(axes: Axes, result: StudyResult) -> None:
         )
 
 
-def _draw_legend(figure: Figure, levels: int) -> None:
+def _draw_legend(figure: Figure, grid: Iterable[Axes]) -> None:
     """Draw the legend below the axes, where it hides no data."""
+    lines = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if not lines:
+        return
     figure.legend(
+        lines.values(),
+        lines.keys(),
         loc="outside lower center",
-        ncols=4 if levels <= 4 else 3,
+        ncols=4 if len(lines) <= 4 else 3,
         frameon=False,
         fontsize=8.5,
         handlelength=2.2,
@@ -148,14 +198,15 @@ def _draw_legend(figure: Figure, levels: int) -> None:
     )
 
 
-def _dress(axes: Axes, right: float) -> None:
+def _dress(axes: Axes, right: float, across: int) -> None:
     axes.set_xlim(0, right * 1.02)
     axes.set_ylim(0, 1.04)
     axes.set_xlabel("training examples", color=INK)
     axes.set_ylabel("validation accuracy", color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(max(3, 7 // across), integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda examples, _: f"{examples:,.0f}"))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.label_outer()

@@ -28,6 +28,9 @@ class Estimate(_Frozen):
 class LevelRow(_Frozen):
     """One level, shown by its best trial; the counts of runs are over all trials of the level.
 
+    setting: what of the model, the task or the data the trials had in common, where the row is of these alone; empty
+    in the row of a level as a whole.
+
     trial: None where no trial of the level is complete; then every figure of the trial is None or empty.
     seeds, accuracies, examples, examples_until_solved: one entry per compared run, by seed; examples are those seen
     in all, and None in the last means never.
@@ -41,6 +44,7 @@ class LevelRow(_Frozen):
 
     level: str
     is_control: bool
+    setting: dict[str, JsonValue] = {}
     trial: str | None = None
     params: dict[str, JsonValue] = {}
     seeds: tuple[int, ...] = ()
@@ -108,6 +112,8 @@ class StudyResult(_Frozen):
     """All that a study found. chance: share right by uniform guessing; baseline: by always giving the commonest
     answer.
 
+    by_setting: where the study compares models, tasks or data too, a row for each of them and each level; claims are
+    made of `rows` only.
     margin: accuracies that differ by less are the same for practical purposes. examples_saved: share of the whole
     budget, all seeds of all trials, that goals and early stopping spared. conclusion: plain sentences. recommend: None
     where nothing is supported.
@@ -118,6 +124,7 @@ class StudyResult(_Frozen):
     solved_at: float
     margin: float
     rows: tuple[LevelRow, ...]
+    by_setting: tuple[LevelRow, ...] = ()
     comparisons: tuple[Comparison, ...]
     speed: tuple[SpeedComparison, ...]
     examples_saved: float

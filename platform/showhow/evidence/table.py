@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from showhow.evidence.result import LevelRow, StudyResult
+from showhow.evidence.settings import axis_in_words, settings_in_words, values_in_words
 from showhow.evidence.wording import ABSENT, duration, listed, param, share, varying
 
 GAP = 2  # blanks between columns
@@ -65,7 +66,27 @@ class ResultTable:
 
 def result_table(result: StudyResult, title: str, question: str) -> ResultTable:
     """Return the table of a study: a row per level, a column per figure, and per param that varies between the rows."""
-    rows = result.rows
+    return ResultTable(f"{title} · {question}", _columns(result.rows), _caption(result), _notes(result))
+
+
+def setting_table(result: StudyResult) -> ResultTable | None:
+    """Return the table of the levels at each setting that the study compares (see settings.py); None where it compares
+    the levels alone."""
+    rows = result.by_setting
+    if not rows:
+        return None
+    axes = [
+        Column(axis_in_words(axis), tuple(values_in_words(axis, [row.setting[axis] for row in rows])), rank=0)
+        for axis in rows[0].setting
+    ]
+    title = f"The same by {listed([column.name for column in axes])}, each level by its best trial there"
+    places = settings_in_words([row.setting for row in rows])
+    notes = tuple(note for row, place in zip(rows, places, strict=True) for note in _survivors(row, f"{place}, "))
+    return ResultTable(title, (*axes, *_columns(rows)), "The conclusion rests on the first table alone.", notes)
+
+
+def _columns(rows: Sequence[LevelRow]) -> tuple[Column, ...]:
+    """Return a column per figure of the rows, and per param that varies between them and is no setting."""
     columns = [
         Column("explanation", tuple(_level(row) for row in rows), rank=0),
         Column("accuracy", tuple(_accuracy(row) for row in rows), rank=0),
@@ -78,8 +99,7 @@ def result_table(result: StudyResult, title: str, question: str) -> ResultTable:
         *_splits(rows),
         Column("runs\n(stopped early)", tuple(_runs(row) for row in rows), rank=19),
     ]
-    wanted = tuple(column for column in columns if column.rank == 0 or set(column.cells) != {ABSENT})
-    return ResultTable(f"{title} · {question}", wanted, _caption(result), _notes(result))
+    return tuple(column for column in columns if column.rank == 0 or set(column.cells) != {ABSENT})
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[Column]]:
@@ -138,7 +158,9 @@ def _runs(row: LevelRow) -> str:
 
 def _params(rows: Sequence[LevelRow]) -> list[Column]:
     """Return a column per param in which the rows' best trials differ; one that no level has is not a column."""
-    names = varying([row.params for row in rows if row.trial is not None])
+    settings = {axis for row in rows for axis in row.setting}
+    params = [row.params for row in rows if row.trial is not None]
+    names = [name for name in varying(params) if name not in settings]
     return [
         Column(
             _two_lines(f"best {name.replace('_', ' ')}"),
@@ -179,12 +201,17 @@ def _notes(result: StudyResult) -> tuple[str, ...]:
     """Return what is missing: failed seeds behind a figure, failed and interrupted runs."""
     notes = []
     for row in result.rows:
-        if row.failed_seeds:
-            seeds = listed([str(seed) for seed in row.failed_seeds])
-            notes.append(f"* {row.level}: without failed seed {seeds}; what survived may be the better part")
+        notes += _survivors(row)
         if row.failed:
             reason = f" ({row.failure})" if row.failure else ""
             notes.append(f"{row.level}: {row.failed} of {row.runs} runs failed{reason}")
         if row.interrupted:
             notes.append(f"{row.level}: {row.interrupted} of {row.runs} runs were interrupted")
     return tuple(notes)
+
+
+def _survivors(row: LevelRow, place: str = "") -> list[str]:
+    if not row.failed_seeds:
+        return []
+    seeds = listed([str(seed) for seed in row.failed_seeds])
+    return [f"* {place}{row.level}: without failed seed {seeds}; what survived may be the better part"]

@@ -1,19 +1,21 @@
 """A run's evaluations: what it is asked and how many questions at a time, what that took and what it showed."""
 
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import torch
 from tokenizers import Tokenizer
 
-from showhow.errors import OutOfMemoryError
 from showhow.metrics import TEST, VALIDATION, on_split
 from showhow.study.assignment import Assignment, Note
 from showhow.training.checkpoint_files import Standing
-from showhow.training.engine import Engine
-from showhow.training.evaluate import Evaluation, evaluate
+from showhow.training.engine import Engine, this_device
+from showhow.training.evaluate import EXTRA_TOKENS, Evaluation, evaluate
 from showhow.training.loop import Progress
-from showhow.training.memory import give_back_memory, memory_needed_for
-from showhow.training.ranks import world_size
+from showhow.training.precision import computing_type
 from showhow.training.tokens import TokenFile
+from showhow.training.vllm_replies import VllmReplies
 
 
 class Evaluations:
@@ -24,9 +26,18 @@ class Evaluations:
         self._trial, self._note = run.trial, note
         self.files = {split: TokenFile(path) for split, path in run.shards.items()}
         self._tokenizer = Tokenizer.from_file(str(run.tokenizer))
-        self._at_once = run.trial.evaluation.batch_size
+        self._at_once = run.layout.asked_at_once or run.trial.evaluation.batch_size
         self._examples, self._seconds = 0, 0.0
         self._solved_at: int | None = None
+        self._vllm = self._beside() if run.trial.evaluation.written_by == "vllm" else None
+
+    def _beside(self) -> VllmReplies:
+        """Return a vLLM for the questions of all splits."""
+        files = [self.files[split] for split in (VALIDATION, TEST, *self._trial.data.eval_splits)]
+        longest = max(int(file.prompt_lengths.max()) + int(file.target_lengths.max()) for file in files) + EXTRA_TOKENS
+        self._folder = TemporaryDirectory()  # with the weights that vLLM reads
+        dtype = computing_type(self._trial.recipe.precision, this_device())
+        return VllmReplies(Path(self._folder.name), longest, self._at_once, dtype)
 
     def go_on(self, standing: Standing) -> None:
         """Go on from how the run stood."""
@@ -69,26 +80,17 @@ class Evaluations:
         return metrics
 
     def _ask(self, split: str, engine: Engine, examples: int) -> Evaluation:
-        """Ask the first so many questions of a split; where memory runs out, half as many at a time, which gives the
-        same replies. Raises OutOfMemoryError where not even one at a time fits."""
-        started = time.perf_counter()
-        while True:
-            try:
-                found = self._ask_once(split, engine, examples)
-                break
-            except OutOfMemoryError as error:
-                # Processes that write replies together cannot begin again each on its own.
-                if self._at_once == 1 or world_size() > 1:
-                    raise
-                told = str(error)
-            give_back_memory()
-            self._at_once //= 2
-            self._note("adapted", self._examples, f"{told}; goes on with {self._at_once}")
+        """Ask the first so many questions of a split, as many at a time as memory has allowed so far. Raises
+        OutOfMemoryError (see evaluate)."""
+        started, file = time.perf_counter(), self.files[split]
+        model: torch.nn.Module | VllmReplies = engine.model
+        if self._vllm is not None:
+            self._vllm.take(engine.model)
+            model = self._vllm
+        with engine.autocast():
+            found = evaluate(model, self._tokenizer, file, self._trial.level, examples, self._at_once)
+        if found.asked_at_once < self._at_once:
+            self._at_once = found.asked_at_once
+            self._note("adapted", self._examples, f"{found.shortage}; goes on with {self._at_once}")
         self._seconds += time.perf_counter() - started
         return found
-
-    def _ask_once(self, split: str, engine: Engine, examples: int) -> Evaluation:
-        with memory_needed_for(f"writing replies to {self._at_once} questions at a time"), engine.autocast():
-            return evaluate(
-                engine.model, self._tokenizer, self.files[split], self._trial.level, examples, self._at_once
-            )

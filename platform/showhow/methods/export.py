@@ -4,7 +4,6 @@ transformers' own classes load it, and its replies are those of the run: the mod
 takes the weights that were kept.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from showhow.datasets.tokenizer import StudyTokenizer
 from showhow.datasets.whole import whole_folder
 from showhow.errors import TrialError, UserError
 from showhow.methods.exported_tokenizer import licence_of, write_tokenizer
+from showhow.methods.exported_weights import write_model
 from showhow.metrics import TEST
 from showhow.study.exported import EXPORTED, Exported
 from showhow.study.recipe import PretrainedModel
@@ -29,8 +29,6 @@ from showhow.training.checkpoint_files import read_weights
 from showhow.training.evaluate import EXTRA_TOKENS
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.tokens import SpecialTokens, TokenFile
-
-_LARGEST_FILE = "5GB"  # as the hub recommends
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,20 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class Described:
-    """What a model card needs and only the model and its base tell. licence: of the base, as its own card says."""
+    """What a model card needs and only the model and its base tell. dtype: of the weights that are written; licence: of
+    the base, as its own card says."""
 
     exported: Exported
     has_encoder: bool
+    dtype: str
     licence: str | None
 
 
 def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Described], str]) -> Exported:
     """Write a run to a folder, which appears whole or not at all; an export that is there makes way.
 
-    Low-rank adapters are merged into their base unless `as_adapter`. Raises UserError when weights cannot be had."""
+    Low-rank adapters are merged into their base unless `as_adapter`. Weights are written in float32, or in the half
+    type of a pretrained base. Raises UserError when weights cannot be had."""
     disable_progress_bar()
     file = TokenFile(Path(run.prepared.shards[TEST]))
     words = StudyTokenizer.read(Path(run.prepared.tokenizer))
@@ -71,9 +72,10 @@ def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Desc
         reply_tokens=int(file.target_lengths.max()),
         as_adapter=as_adapter,
     )
-    described = Described(exported, is_seq2seq(model), licence_of(run.trial.model))
     with whole_folder(folder, EXPORTED) as partial:
-        _write_model(model, run.trial, _greedy(file, model), partial, as_adapter)
+        dtype = write_model(model, run.trial, _greedy(file, model), partial, as_adapter)
+        written = str(dtype).removeprefix("torch.")
+        described = Described(exported, is_seq2seq(model), written, licence_of(run.trial.model))
         write_tokenizer(words, run.trial.model, partial)
         (partial / "README.md").write_text(card(described), encoding="utf-8")
         exported.write(partial)
@@ -116,20 +118,6 @@ def _greedy(file: TokenFile, model: Any) -> GenerationConfig:
         bos_token_id=special.start,
         decoder_start_token_id=special.pad if start is None and is_seq2seq(model) else start,
     )
-
-
-def _write_model(model: Any, trial: Trial, greedy: GenerationConfig, folder: Path, as_adapter: bool) -> None:
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # to save a model DeepSpeed is loaded, and would complain aloud
-    if as_adapter:
-        for settings in model.peft_config.values():
-            base = Path(settings.base_model_name_or_path)
-            settings.base_model_name_or_path = str(base.resolve() if base.is_dir() else base)
-        greedy.save_pretrained(folder)
-    else:
-        model = model if trial.adapter is None else model.merge_and_unload()
-        model.generation_config = greedy
-    model.save_pretrained(folder, max_shard_size=_LARGEST_FILE)
 
 
 def let_mlflow_describe() -> None:

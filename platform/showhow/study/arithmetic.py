@@ -59,8 +59,8 @@ def _speed(recipe: Recipe, resources: Resources) -> float | None:
         return SHARE_OF_PEAK * resources.device_tflops * 1e12 * (resources.gpus_per_device or 1)
     if resources.gpus_per_device:
         return None
-    wide = recipe.precision == "float32" or (recipe.precision == "auto" and not machine.computes_in_bfloat16())
-    return CPU_FLOPS["float32" if wide else "bfloat16"] * resources.cpus_per_device
+    narrow = machine.computes_narrow(recipe.precision, on_gpu=False)
+    return CPU_FLOPS["bfloat16" if narrow else "float32"] * resources.cpus_per_device
 
 
 def _products(sizes: ModelSizes, lengths: Lengths) -> float:

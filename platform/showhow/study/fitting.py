@@ -13,7 +13,7 @@ from showhow.study.faults import Fault
 from showhow.study.layout import Layout, next_rung
 from showhow.study.lengths import training_lengths
 from showhow.study.memory import Memory, memory_of
-from showhow.study.model_sizes import sizes_of
+from showhow.study.model_sizes import held_bits, sizes_of
 from showhow.study.sections import Resources, Sharding, ZeroStage
 from showhow.study.trial import Trial
 
@@ -32,8 +32,9 @@ def layout_of(trial: Trial, resources: Resources, sharding: Sharding) -> Layout:
 def fitting_layout_of(trial: Trial, resources: Resources, sharding: Sharding) -> Layout:
     """Return `layout_of`. Raises UserError when the study leaves the layout open and none fits."""
     layout = layout_of(trial, resources, sharding)
-    if _is_open(resources, sharding) and not fits(trial, layout, resources):
-        raise UserError(f"{trial.name}: {_refusal(trial, layout, resources)}")
+    refusal = _refusal(trial, layout, resources) if is_open(resources, sharding) else None
+    if refusal is not None:
+        raise UserError(f"{trial.name}: {refusal}")
     return layout
 
 
@@ -65,26 +66,43 @@ def devices_at_once(resources: Resources, cpus: int) -> int:
 
 def fits(trial: Trial, layout: Layout, resources: Resources) -> bool:
     """True when a device holds its part of a run, or nothing is known against it."""
-    room = device_bytes(resources)
-    memory = None if room is None else memory_on_device(trial, layout, resources)
-    return memory is None or room is None or memory.total <= room
+    return _excess(trial, layout, resources) is None
+
+
+def is_open(resources: Resources, sharding: Sharding) -> bool:
+    """True where the study leaves it to the estimate of memory how a trial is laid out."""
+    return resources.devices_per_trial == "auto" or (sharding.zero_stage == "auto" and resources.devices_per_trial > 1)
+
+
+def highest_stage(trial: Trial) -> ZeroStage:
+    """Return up to which ZeRO stage a trial's model can be shared out: weights in few bits cannot."""
+    return 3 if held_bits(trial.model) is None else 2
 
 
 def layout_faults(trial: Trial, resources: Resources, sharding: Sharding) -> list[Fault]:
     """Return what is wrong with how a trial would be laid out: devices that do not divide its batch, settings of
     DeepSpeed, and, where the study says how large a device is, what does not fit."""
-    return list(_faults(trial, resources, sharding))
+    if resources.device_gb is None:
+        layout, refusal = next(_layouts(trial, resources, sharding)), None
+    else:
+        layout = layout_of(trial, resources, sharding)
+        refusal = _refusal(trial, layout, resources)
+    told = [] if refusal is None else [Fault("resources.device_gb", refusal)]
+    return [*told, *deepspeed_faults(trial.recipe, layout), *_few_bits_faults(trial, layout)]
 
 
-def _faults(trial: Trial, resources: Resources, sharding: Sharding) -> Iterator[Fault]:
-    possible = [*_layouts(trial, resources, sharding)]
-    chosen = possible[0]
-    if resources.device_gb is not None:
-        fitting = [layout for layout in possible if fits(trial, layout, resources)]
-        if not fitting:
-            yield Fault("resources.device_gb", _refusal(trial, possible[-1], resources))
-        chosen = next(iter(fitting), chosen)
-    yield from deepspeed_faults(trial.recipe, chosen)
+def _few_bits_faults(trial: Trial, layout: Layout) -> Iterator[Fault]:
+    """Find what needs ZeRO stage 3 where that cannot be."""
+    bits = held_bits(trial.model)
+    if bits is None:
+        return
+    why = f"but weights in {bits} bits (model.quantise) can be neither shared out nor moved"
+    if layout.offload_parameters != "none":
+        yield Fault("sharding.offload_parameters", f'got "{layout.offload_parameters}", {why}; write "none"')
+    if layout.offload_optimizer == "nvme":
+        yield Fault("sharding.offload_optimizer", f'got "nvme", for which ZeRO shares out weights, {why}; write "cpu"')
+    if layout.zero_stage == 3 > least_zero_stage(layout.offload_optimizer, layout.offload_parameters):
+        yield Fault("sharding.zero_stage", f"got 3, {why}; write 2 or less")
 
 
 def _layouts(trial: Trial, resources: Resources, sharding: Sharding) -> Iterator[Layout]:
@@ -93,7 +111,7 @@ def _layouts(trial: Trial, resources: Resources, sharding: Sharding) -> Iterator
     batch = trial.recipe.batch_size
     powers = takewhile(lambda count: batch % count == 0, (1 << power for power in range(batch.bit_length())))
     for devices in powers if asked == "auto" else (asked,):
-        for stage in _stages(devices, sharding):
+        for stage in _stages(devices, sharding, highest_stage(trial)):
             yield Layout(
                 devices=devices,
                 micro_batch_size=_micro_batch(trial, devices),
@@ -106,7 +124,7 @@ def _layouts(trial: Trial, resources: Resources, sharding: Sharding) -> Iterator
             )
 
 
-def _stages(devices: int, sharding: Sharding) -> tuple[ZeroStage, ...]:
+def _stages(devices: int, sharding: Sharding, highest: ZeroStage) -> tuple[ZeroStage, ...]:
     """Return the ZeRO stages to choose from. One device has nobody to share with: there a stage serves only what
     offloads, or what the user's own settings say."""
     least = least_zero_stage(sharding.offload_optimizer, sharding.offload_parameters)
@@ -114,7 +132,7 @@ def _stages(devices: int, sharding: Sharding) -> tuple[ZeroStage, ...]:
         return (0,)
     if sharding.zero_stage != "auto":
         return (sharding.zero_stage,)
-    return _STAGES[least : least + 1] if devices == 1 else _STAGES[least:]
+    return _STAGES[least : 1 + (least if devices == 1 else max(least, highest))]
 
 
 def _micro_batch(trial: Trial, devices: int) -> int:
@@ -122,32 +140,40 @@ def _micro_batch(trial: Trial, devices: int) -> int:
     return min(trial.recipe.micro_batch_size or share, share)
 
 
-def _is_open(resources: Resources, sharding: Sharding) -> bool:
-    return resources.devices_per_trial == "auto" or (sharding.zero_stage == "auto" and resources.devices_per_trial > 1)
+def _excess(trial: Trial, layout: Layout, resources: Resources) -> tuple[int, int] | None:
+    """Return what a device would have to hold and what it has, in bytes, where it has less as far as anybody knows."""
+    room = device_bytes(resources)
+    memory = None if room is None else memory_on_device(trial, layout, resources)
+    return None if memory is None or room is None or memory.total <= room else (memory.total, room)
 
 
-def _refusal(trial: Trial, layout: Layout, resources: Resources) -> str:
-    """Say what a layout needs and what there is, and the first rung of the ladder that would do."""
-    memory, room = memory_on_device(trial, layout, resources), device_bytes(resources)
-    if memory is None or room is None:
-        raise ValueError("what is not known is never refused")
+def _refusal(trial: Trial, layout: Layout, resources: Resources) -> str | None:
+    """Say what a layout needs, what there is, and the first rung of the ladder that would do; None where it fits."""
+    excess = _excess(trial, layout, resources)
+    if excess is None:
+        return None
+    needed, room = (f"{size / 1e9:.3g} GB" for size in excess)
     least = f", on {layout.devices} devices at ZeRO stage {layout.zero_stage}" if layout.devices > 1 else ""
-    return (
-        f"needs {memory.total / 1e9:.3g} GB on each device{least}, and a device has {room / 1e9:.3g} GB; "
-        f"{_advice(trial, layout, resources)}"
-    )
+    advice = _advice(trial, layout, resources)
+    return f"needs {needed} on each device{least}, and a device has {room}; {advice}"
 
 
 def _advice(trial: Trial, layout: Layout, resources: Resources) -> str:
-    rung = next_rung(layout, trial.recipe)
+    rung = next((rung for rung in _rungs(trial, layout) if fits(trial, rung, resources)), None)
+    if rung is None:
+        more = "" if resources.devices_per_trial == "auto" else "more resources.devices_per_trial, "
+        return f'try {more}sharding.offload_optimizer = "cpu" (with GPUs), an [adapter], or a smaller model'
+    changes = [f"recipe.micro_batch_size = {rung.micro_batch_size}"]
+    if rung.recompute_activations and not layout.recompute_activations:
+        changes.append("sharding.recompute_activations = true")
+    if rung.zero_stage > layout.zero_stage:
+        changes.append(f"sharding.zero_stage = {rung.zero_stage}")
+    return f"it would fit with {', '.join(changes)}"
+
+
+def _rungs(trial: Trial, layout: Layout) -> Iterator[Layout]:
+    highest = highest_stage(trial)
+    rung = next_rung(layout, trial.recipe, highest_stage=highest)
     while rung is not None:
-        if fits(trial, rung, resources):
-            changes = [f"recipe.micro_batch_size = {rung.micro_batch_size}"]
-            if rung.recompute_activations and not layout.recompute_activations:
-                changes.append("sharding.recompute_activations = true")
-            if rung.zero_stage > layout.zero_stage:
-                changes.append(f"sharding.zero_stage = {rung.zero_stage}")
-            return f"it would fit with {', '.join(changes)}"
-        rung = next_rung(rung, trial.recipe)
-    more = "" if resources.devices_per_trial == "auto" else "more resources.devices_per_trial, "
-    return f'try {more}sharding.offload_optimizer = "cpu" (with GPUs), an [adapter], or a smaller model'
+        yield rung
+        rung = next_rung(rung, trial.recipe, highest_stage=highest)

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from showhow.seeds import rng_for
+from showhow.study.chat import frame_tokens
 from showhow.study.dataset_spec import TRAIN, DatasetSpec
 from showhow.study.trial import Trial
 from showhow.tasks.base import Problem, Task
@@ -33,12 +34,11 @@ class Lengths(NamedTuple):
 
 
 def training_lengths(trial: Trial) -> Lengths:
-    """Return the lengths of what a trial is trained on; rows beyond data.max_tokens are left out of its dataset."""
-    found = mean_symbols(trial.dataset(TRAIN))
-    prompt = min(found.longest_prompt, trial.data.max_tokens - 1)
-    return found._replace(
-        longest_prompt=prompt, longest_target=min(found.longest_target, trial.data.max_tokens - prompt)
-    )
+    """Return the lengths of what a trial is trained on, with what a chat template puts around a question; rows beyond
+    data.max_tokens are left out of its dataset."""
+    found, frame, most = mean_symbols(trial.dataset(TRAIN)), frame_tokens(trial.model), trial.data.max_tokens
+    prompt = min(found.longest_prompt + frame, most - 1)
+    return Lengths(found.prompt + frame, found.target, prompt, min(found.longest_target, most - prompt))
 
 
 def mean_symbols(spec: DatasetSpec) -> Lengths:

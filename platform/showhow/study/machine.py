@@ -1,5 +1,5 @@
-"""What this machine has, asked of the system alone: CPUs, memory, whether it computes in bfloat16. Nothing is loaded
-for it."""
+"""What this machine has, asked of the system alone: CPUs, GPUs, memory, whether it computes in bfloat16. Nothing is
+loaded for it."""
 
 import os
 from functools import cache
@@ -8,10 +8,21 @@ from pathlib import Path
 # The limit of a container, by the second and the first version of control groups.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
+_GPUS = Path("/proc/driver/nvidia/gpus")
+
 
 def cpu_count() -> int:
     """Return the number of CPUs."""
     return os.cpu_count() or 1
+
+
+def gpu_count() -> int:
+    """Return the number of NVIDIA's GPUs that a process here may use, as their driver lists them."""
+    found = len([*_GPUS.glob("*")])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    return min(found, sum(bool(name) and not name.startswith("-") for name in visible.split(",")))
 
 
 @cache
@@ -33,3 +44,10 @@ def computes_in_bfloat16() -> bool:
         return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
+
+
+def computes_narrow(precision: str, on_gpu: bool) -> bool:
+    """True where a recipe's precision comes to products of 16-bit numbers here; `auto` does on every GPU."""
+    if precision == "auto":
+        return on_gpu or computes_in_bfloat16()
+    return precision != "float32"

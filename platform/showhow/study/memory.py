@@ -6,7 +6,7 @@ Activations are counted layer by layer as by Korthikanti et al. (arXiv 2205.0519
 t5 keep here: see `_Kept`. docs/performance.md compares the whole with measured peaks.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from showhow.study import machine
@@ -14,6 +14,7 @@ from showhow.study.deepspeed_config import deepspeed_config
 from showhow.study.layout import Layout
 from showhow.study.lengths import Lengths
 from showhow.study.model_sizes import ModelSizes, held_bits
+from showhow.study.sections import Offload
 from showhow.study.trial import Trial
 
 # Measured: a process that has imported what it trains with and taken a step, resident; what DeepSpeed and peft add to
@@ -46,129 +47,129 @@ class Memory:
     host: int = 0
 
     @property
+    def parts(self) -> dict[str, int]:
+        """Bytes on the device, by what they are for."""
+        return {name: size for name, size in asdict(self).items() if name != "host"}
+
+    @property
     def total(self) -> int:
         """Bytes on the device."""
-        of_program = self.process + self.buckets + self.replies
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + of_program
-
-
-class _Kept(NamedTuple):
-    """Bytes that the forward pass keeps for the backward pass: of each number of the stream at a norm; again for each
-    product that reads what was normed; of each query, key, value and result; of each unit of the feed-forward part; of
-    each attention score. Measured by the storages of saved tensors, to 1%."""
-
-    norm: float
-    read: float
-    product: float
-    unit: float
-    score: float
+        return sum(self.parts.values())
 
 
 @dataclass(frozen=True)
 class _Load:
-    """What is computed at once: examples, tokens of their questions and targets, in numbers of so many bytes; `stream`:
-    of the hidden states from layer to layer."""
+    """What a model computes at once: rows, of so many tokens of question and of target, in numbers of so many bytes;
+    stream: bytes of a number of the hidden states from layer to layer. is_lean: training/lean.py trains."""
 
+    sizes: ModelSizes
     rows: int
     prompt: int
     target: int
     number: int
     stream: int
+    is_lean: bool
     on_gpu: bool
+
+    @property
+    def is_frozen(self) -> bool:
+        """True with an adapter."""
+        return self.sizes.trained < self.sizes.parameters
+
+    @property
+    def is_half(self) -> bool:
+        """True where trained weights themselves are in 16 bits: DeepSpeed's float16."""
+        return self.stream == 2 and not self.is_frozen
+
+    @property
+    def own(self) -> int:
+        """Bytes of a trained weight."""
+        return 2 if self.is_half else 4
 
 
 def memory_of(trial: Trial, sizes: ModelSizes, lengths: Lengths, layout: Layout, on_gpu: bool) -> Memory:
     """Estimate the memory of a device of a run, when its longest rows come together."""
-    is_half = _is_half(trial, layout, on_gpu)
-    number = 2 if is_half or _computes_narrow(trial, on_gpu) else 4
-    is_frozen = sizes.trained < sizes.parameters
-    load = _Load(
+    load = _load(trial, sizes, lengths, layout, on_gpu)
+    weights, gradients, optimizer, host = _states(trial, load, layout)
+    heap = 1.0 if on_gpu else _HEAP_RECOMPUTED if layout.recompute_activations else _HEAP
+    activations, logits = round(heap * _activations(load, layout)), round(heap * _logits(load))
+    is_one_pass = trial.recipe.batch_size <= layout.devices * layout.micro_batch_size
+    if is_one_pass and sizes.trained > _END_TO_END and not layout.needs_deepspeed:
+        activations = max(0, activations - gradients)  # gradients come as activations go
+    asked = replace(load, rows=min(layout.asked_at_once or trial.evaluation.batch_size, trial.data.eval_examples))
+    process = _PROCESS + _WITH_DEEPSPEED * layout.needs_deepspeed + _WITH_ADAPTER * load.is_frozen
+    return Memory(
+        weights=weights,
+        gradients=gradients,
+        optimizer=optimizer,
+        activations=activations,
+        logits=logits,
+        buckets=_buckets(trial, load, layout),
+        replies=max(0, _replies(asked) - activations - logits),
+        process=_ON_A_GPU if on_gpu else process,
+        host=host,
+    )
+
+
+def _load(trial: Trial, sizes: ModelSizes, lengths: Lengths, layout: Layout, on_gpu: bool) -> _Load:
+    number = 2 if machine.computes_narrow(trial.recipe.precision, on_gpu) else 4
+    is_half = trial.recipe.precision == "float16" and layout.needs_deepspeed and on_gpu
+    return _Load(
+        sizes=sizes,
         rows=layout.micro_batch_size,
         prompt=lengths.longest_prompt,
         target=lengths.longest_target,
         number=number,
-        stream=number if is_half or is_frozen else 4,
+        stream=number if is_half or sizes.trained < sizes.parameters else 4,
+        # Weights that are shared out, and recomputation, are left to transformers.
+        is_lean=sizes.kept_lean and not (on_gpu or layout.recompute_activations or layout.zero_stage == 3),
         on_gpu=on_gpu,
     )
-    states = _states(trial, sizes, layout, load)
-    heap = 1.0 if on_gpu else _HEAP_RECOMPUTED if layout.recompute_activations else _HEAP
-    kept = round(heap * _activations(sizes, load, layout))
-    if _frees_gradients(trial, sizes, layout):
-        kept = max(0, kept - states.gradients)  # gradients come as activations go
-    logits = round(heap * _logits(sizes, load))
-    asked = replace(load, rows=min(trial.evaluation.batch_size, trial.data.eval_examples))
-    return replace(
-        states,
-        activations=kept,
-        logits=logits,
-        replies=max(0, _replies(sizes, asked) - kept - logits),
-        process=_ON_A_GPU if on_gpu else _process(layout, is_frozen),
+
+
+def _states(trial: Trial, load: _Load, layout: Layout) -> tuple[int, int, int, int]:
+    """Return the bytes of weights, gradients and optimizer, as the layout shares and offloads them, and those of the
+    machine's memory beside a GPU's."""
+    trained, stage = load.sizes.trained, layout.zero_stage
+    shared = [1 / layout.devices if stage >= least else 1.0 for least in (1, 2, 3)]
+    # From stage 1 on DeepSpeed steps a copy in float32, but for stage 3 without half precision, whose part is one.
+    copy = 4 if load.is_half or stage in (1, 2) else 0
+    held = (load.own * trained + _frozen(trial, load)) * shared[2]
+    weights, away = _placed(held, layout.offload_parameters, load.on_gpu)
+    optimizer, further = _placed((copy + 8) * trained * shared[0], layout.offload_optimizer, load.on_gpu)
+    return (
+        round(weights + _copies(load)),
+        round(load.own * trained * shared[1]),
+        round(optimizer),
+        round(away + further),
     )
 
 
-def _process(layout: Layout, has_adapter: bool) -> int:
-    return _PROCESS + _WITH_DEEPSPEED * layout.needs_deepspeed + _WITH_ADAPTER * has_adapter
+def _placed(held: float, offload: Offload, on_gpu: bool) -> tuple[float, float]:
+    """Return how many of some bytes stay on the device, and how many of the machine's memory a GPU's take."""
+    if offload == "nvme":
+        return 0.0, 0.0
+    return (0.0, held) if offload == "cpu" and on_gpu else (held, 0.0)
 
 
-def _computes_narrow(trial: Trial, on_gpu: bool) -> bool:
-    if trial.recipe.precision == "auto":
-        return on_gpu or machine.computes_in_bfloat16()
-    return trial.recipe.precision != "float32"
-
-
-def _is_half(trial: Trial, layout: Layout, on_gpu: bool) -> bool:
-    """True where the weights themselves are in 16 bits: DeepSpeed's float16."""
-    return trial.recipe.precision == "float16" and layout.needs_deepspeed and on_gpu
-
-
-def _frees_gradients(trial: Trial, sizes: ModelSizes, layout: Layout) -> bool:
-    is_one_pass = trial.recipe.batch_size <= layout.devices * layout.micro_batch_size
-    return is_one_pass and sizes.trained > _END_TO_END and not layout.needs_deepspeed
-
-
-def _states(trial: Trial, sizes: ModelSizes, layout: Layout, load: _Load) -> Memory:
-    """Weights, gradients and optimizer, as the layout shares and offloads them."""
-    trained, stage, devices = sizes.trained, layout.zero_stage, layout.devices
-    is_half = load.stream == 2 and trained == sizes.parameters
-    own = 2 if is_half else 4
-    share = [1 / devices if stage >= least else 1.0 for least in (1, 2, 3)]
-    weights = own * trained * share[2] + _frozen(trial, sizes, load) * share[2]
-    gradients = own * trained * share[1]
-    # From stage 1 on DeepSpeed steps a copy in float32, but for stage 3 without half precision, whose part is one.
-    copy = 4 if is_half or stage in (1, 2) else 0
-    optimizer = (copy + 8) * trained * share[0]
-    copies = _copies(sizes, load, layout)
-    host = 0.0
-    if load.on_gpu:
-        host += optimizer * (layout.offload_optimizer == "cpu")
-        host += weights * (layout.offload_parameters == "cpu")
-    if layout.offload_optimizer == "nvme" or (load.on_gpu and layout.offload_optimizer == "cpu"):
-        optimizer = 0.0
-    if layout.offload_parameters == "nvme" or (load.on_gpu and layout.offload_parameters == "cpu"):
-        weights = 0.0
-    buckets = _buckets(trial, sizes, layout, own)
-    return Memory(round(weights + copies), round(gradients), round(optimizer), 0, 0, buckets, 0, 0, round(host))
-
-
-def _frozen(trial: Trial, sizes: ModelSizes, load: _Load) -> float:
+def _frozen(trial: Trial, load: _Load) -> float:
     """Bytes of what an adapter leaves as it is; embeddings are never held in few bits."""
-    if sizes.trained == sizes.parameters:
+    sizes, bits = load.sizes, held_bits(trial.model)
+    if not load.is_frozen:
         return 0.0
-    bits = held_bits(trial.model)
     if bits is None:
         return load.number * sizes.parameters
     return (sizes.parameters - sizes.embedded) * (bits + _SCALE_BITS[bits]) / 8 + load.number * sizes.embedded
 
 
-def _copies(sizes: ModelSizes, load: _Load, layout: Layout) -> int:
+def _copies(load: _Load) -> int:
     """Bytes of weights in the type that products are computed in, where they are held in another (autocast casts each
     once and keeps it until the backward pass); in float32 the lean layers join matrices that are read together."""
-    if load.stream == load.number == 2 or (load.number == 4 and not _is_lean(sizes, load, layout)):
-        return 0
+    sizes = load.sizes
     if load.number == 2:
-        return 2 * sizes.multiplied
+        return 0 if load.stream == 2 else 2 * sizes.multiplied
     turned = sizes.layers * sizes.hidden * sizes.inner * (sizes.family == "llama")
-    return 4 * (_joined(sizes) + turned + 3 * sizes.encoder_layers * sizes.hidden * sizes.inner)
+    return 4 * load.is_lean * (_joined(sizes) + turned + 3 * sizes.encoder_layers * sizes.hidden * sizes.inner)
 
 
 def _joined(sizes: ModelSizes) -> int:
@@ -177,120 +178,117 @@ def _joined(sizes: ModelSizes) -> int:
     return sizes.layers * (attention + sizes.is_gated * 2 * sizes.hidden * sizes.mlp)
 
 
-def _buckets(trial: Trial, sizes: ModelSizes, layout: Layout, own: int) -> int:
+def _buckets(trial: Trial, load: _Load, layout: Layout) -> int:
     """Bytes of what is communicated at once: DeepSpeed's two buckets of gradients, and what stage 3 has gathered: all
     weights up to its bound, as they are needed again in the backward pass."""
+    sizes, stage = load.sizes, layout.zero_stage
     if not layout.needs_deepspeed:
         return 0
-    if layout.zero_stage == 0:
-        return own * sizes.trained if layout.devices > 1 else 0
+    if stage == 0:
+        return load.own * sizes.trained * (layout.devices > 1)
     zero = deepspeed_config(trial.recipe, layout, "float32", sizes.trained)["zero_optimization"]
-    bucket = min(sizes.trained, int(zero["reduce_bucket_size"]))
-    gathered = 0
-    if layout.zero_stage == 3:
-        gathered = min(sizes.parameters, int(zero.get("stage3_max_live_parameters", 1e9)))
-    return own * ((1 + bool(zero.get("overlap_comm"))) * bucket + gathered)
+    buckets = (1 + bool(zero.get("overlap_comm"))) * min(sizes.trained, int(zero["reduce_bucket_size"]))
+    gathered = min(sizes.parameters, int(zero.get("stage3_max_live_parameters", 1e9))) if stage == 3 else 0
+    return load.own * (buckets + gathered)
 
 
-def _is_lean(sizes: ModelSizes, load: _Load, layout: Layout) -> bool:
-    """True where training/lean.py trains: weights that are shared out, and recomputation, are left to transformers."""
-    return sizes.kept_lean and not (load.on_gpu or layout.recompute_activations or layout.zero_stage == 3)
+class _Kept(NamedTuple):
+    """Bytes that the forward pass keeps for the backward pass: of each number of the stream at a norm; again for each
+    product that reads what was normed; of each unit of the feed-forward part; of each attention score. Queries, keys,
+    values and results are kept as they are computed. Measured by the storages of saved tensors, to 1%."""
+
+    norm: float
+    read: float
+    unit: float
+    score: float
 
 
-def _activations(sizes: ModelSizes, load: _Load, layout: Layout) -> int:
-    """Bytes kept for the backward pass, and what the largest layer needs in passing. Recomputed, each layer keeps what
-    it reads, and one at a time the rest."""
-    kept = _kept(sizes, load, _is_lean(sizes, load, layout))
-    own, other = load.rows * load.target, load.rows * load.prompt
-    if not sizes.encoder_layers:
-        own, other = own + other, 0
-    decoder = _layer(sizes, kept, own, load.prompt + load.target if not other else load.target)
-    encoder = _layer(sizes, kept, other, load.prompt)
-    if other:
-        decoder += _crossing(sizes, kept, load)
-    passing = max(_passing(sizes, load, own), _passing(sizes, load, other)) + _biases(sizes, load)
-    if layout.recompute_activations:
-        stream = load.stream * sizes.hidden
-        return round(stream * (own * sizes.layers + other * sizes.encoder_layers) + max(decoder, encoder) + passing)
-    return round(decoder * sizes.layers + encoder * sizes.encoder_layers + passing)
-
-
-def _kept(sizes: ModelSizes, load: _Load, is_lean: bool) -> _Kept:
-    narrow, is_t5 = load.number == 2, sizes.family == "t5"
-    units = (4 if sizes.is_gated else 1) * load.number
-    if is_lean:
-        return _Kept(6, 0, 2, units, 6) if narrow else _Kept(8, 0, 4, units, 4)
+def _kept(load: _Load) -> _Kept:
+    sizes, number, narrow = load.sizes, load.number, load.number == 2
+    unit = (4 if sizes.is_gated else 1) * number
+    if load.is_lean:
+        return _Kept(6, 0, unit, 6) if narrow else _Kept(8, 0, unit, 4)
+    is_t5, dropped = sizes.family == "t5", number * sizes.has_dropout
     if is_t5 and sizes.is_gated:  # an approximate GELU in single operations
-        units *= 2
-    if sizes.has_dropout:
-        units += 2 * load.number
-    dropped = 2 * load.number * sizes.has_dropout
-    score = _score(sizes, load) + dropped
-    if not narrow:
-        return _Kept(12 + dropped / 2, 0, 4, units, score)
-    if sizes.trained < sizes.parameters:  # peft hands each adapter a copy of its own
-        return _Kept((10 if is_t5 else 8) + dropped / 2, 2, 2, units + 2, score)
-    if load.stream == 2:
-        return _Kept((10 if is_t5 else 8) + dropped / 2, 0, 2, units, score)
-    return _Kept(8 + dropped / 2, 2, 2, units, score)
-
-
-def _score(sizes: ModelSizes, load: _Load) -> float:
-    """SDPA keeps no scores but a mask, one for all heads; T5's has a part that learns, one for each."""
-    if load.on_gpu or not sizes.kept_lean:
-        return load.number if sizes.family == "t5" else load.number / sizes.heads
-    return 6 if load.number == 2 else 4  # eager
-
-
-def _layer(sizes: ModelSizes, kept: _Kept, tokens: int, length: int) -> float:
-    """Bytes of self-attention and feed-forward, each behind its norm."""
-    norms = 2 * kept.norm + kept.read * (3 + (2 if sizes.is_gated else 1))
-    stream = norms * sizes.hidden + 4 * kept.product * sizes.inner + kept.unit * sizes.mlp
-    return tokens * (stream + kept.score * sizes.heads * length)
-
-
-def _crossing(sizes: ModelSizes, kept: _Kept, load: _Load) -> float:
-    """Bytes of a decoder layer's attention to the encoder's outputs."""
-    own, other = load.rows * load.target, load.rows * load.prompt
-    queries = own * ((kept.norm + kept.read) * sizes.hidden + 2 * kept.product * sizes.inner)
-    keys = other * (2 * kept.read * sizes.hidden + 2 * kept.product * sizes.inner)
-    return queries + keys + kept.score * own * load.prompt * sizes.heads
-
-
-def _biases(sizes: ModelSizes, load: _Load) -> int:
-    """Bytes of what T5 adds to its scores, positions and masks, which is made once for all layers."""
-    if sizes.family != "t5":
-        return 0
-    pairs = load.prompt**2 + load.target**2 + load.target * load.prompt
-    return 4 * load.rows * sizes.heads * pairs
-
-
-def _passing(sizes: ModelSizes, load: _Load, tokens: int) -> float:
-    """Bytes that a layer's backward pass holds for a moment: gradients of its units or scores, twice over."""
-    length = tokens / load.rows
-    return 2 * tokens * max(load.number * sizes.mlp, 4 * sizes.heads * length)
-
-
-def _logits(sizes: ModelSizes, load: _Load) -> int:
-    """Bytes of the logits of target tokens, in the type computed in, in float32, as log-probabilities and as their
-    gradient; and the gradient of the matrix that made them. Where transformers makes them, those of questions too."""
-    targets = load.rows * load.target
-    is_spared = sizes.encoder_layers > 0 or (sizes.kept_lean and not load.on_gpu)
-    made = targets if is_spared else targets + load.rows * load.prompt
-    return round(
-        sizes.vocabulary * (12 * targets + load.number * (made + targets))
-        + 4 * sizes.embedded * (sizes.trained == sizes.parameters)
+        unit *= 2
+    return _Kept(
+        norm=dropped + (12 if not narrow else 10 if is_t5 and load.stream == 2 else 8),
+        read=2 * (narrow and not load.is_half),
+        unit=unit + 2 * dropped + 2 * (narrow and load.is_frozen),  # peft hands each adapter a copy of its own
+        score=_score(load) + 2 * dropped,
     )
 
 
-def _replies(sizes: ModelSizes, asked: _Load) -> int:
-    """Bytes of evaluation: keys and values of all layers, logits of a token a row; lean decoders copy the weights."""
-    length = asked.prompt + asked.target + _TOKENS_BESIDE
-    number = asked.number if asked.on_gpu or not sizes.kept_lean else 4
-    cache = 2 * asked.rows * length * sizes.inner * sizes.layers * number
+def _score(load: _Load) -> float:
+    """SDPA keeps no scores but a mask, one for all heads; T5's has a part that learns, one for each."""
+    if load.on_gpu or not load.sizes.kept_lean:
+        return load.number if load.sizes.family == "t5" else load.number / load.sizes.heads
+    return 6 if load.number == 2 else 4  # eager
+
+
+def _activations(load: _Load, layout: Layout) -> int:
+    """Bytes kept for the backward pass, and what the largest layer needs in passing. Recomputed, each layer keeps what
+    it reads, and one at a time the rest."""
+    sizes, kept = load.sizes, _kept(load)
     if sizes.encoder_layers:
-        cache += 2 * asked.rows * asked.prompt * sizes.inner * sizes.layers * number
-    copied = sizes.multiplied if asked.number == 2 else _joined(sizes)
-    copies = asked.number * copied * sizes.kept_lean
-    reading = asked.rows * asked.prompt * (2 * sizes.mlp + 4 * sizes.inner) * asked.number
-    return round(cache + copies + reading + 8 * asked.rows * sizes.vocabulary)
+        decoder = _layer(load, kept, load.target) + _crossing(load, kept)
+        encoder = _layer(load, kept, load.prompt)
+        stacks = [(sizes.layers, load.target, decoder), (sizes.encoder_layers, load.prompt, encoder)]
+    else:
+        length = load.prompt + load.target
+        stacks = [(sizes.layers, length, _layer(load, kept, length))]
+    passing = _passing(load, max(length for _, length, _ in stacks)) + _biases(load)
+    if not layout.recompute_activations:
+        return round(sum(layers * layer for layers, _, layer in stacks) + passing)
+    read = load.rows * load.stream * sizes.hidden * sum(layers * length for layers, length, _ in stacks)
+    return round(read + max(layer for _, _, layer in stacks) + passing)
+
+
+def _layer(load: _Load, kept: _Kept, length: int) -> float:
+    """Bytes of self-attention and feed-forward, each behind its norm, over rows of so many tokens."""
+    sizes = load.sizes
+    norms = 2 * kept.norm + kept.read * (3 + (2 if sizes.is_gated else 1))
+    stream = norms * sizes.hidden + 4 * load.number * sizes.inner + kept.unit * sizes.mlp
+    return load.rows * length * (stream + kept.score * sizes.heads * length)
+
+
+def _crossing(load: _Load, kept: _Kept) -> float:
+    """Bytes of a decoder layer's attention to the encoder's outputs."""
+    sizes, own, other = load.sizes, load.rows * load.target, load.rows * load.prompt
+    queries = own * ((kept.norm + kept.read) * sizes.hidden + 2 * load.number * sizes.inner)
+    keys = other * (2 * kept.read * sizes.hidden + 2 * load.number * sizes.inner)
+    return queries + keys + kept.score * own * load.prompt * sizes.heads
+
+
+def _biases(load: _Load) -> int:
+    """Bytes of what T5 adds to its scores, positions and masks, which is made once for all layers."""
+    if load.sizes.family != "t5":
+        return 0
+    pairs = load.prompt**2 + load.target**2 + load.target * load.prompt
+    return 4 * load.rows * load.sizes.heads * pairs
+
+
+def _passing(load: _Load, length: int) -> int:
+    """Bytes that a layer's backward pass holds for a moment: gradients of its units or scores, twice over."""
+    return 2 * load.rows * length * max(load.number * load.sizes.mlp, 4 * load.sizes.heads * length)
+
+
+def _logits(load: _Load) -> int:
+    """Bytes of the logits of target tokens, in the type computed in, in float32, as log-probabilities and as their
+    gradient; and the gradient of the matrix that made them. Where transformers makes them, those of questions too."""
+    sizes, targets = load.sizes, load.rows * load.target
+    is_spared = sizes.encoder_layers > 0 or (sizes.kept_lean and not load.on_gpu)
+    questions = 0 if is_spared else load.rows * load.prompt
+    made = sizes.vocabulary * (12 * targets + load.number * (2 * targets + questions))
+    return made + 4 * sizes.embedded * (not load.is_frozen)
+
+
+def _replies(asked: _Load) -> int:
+    """Bytes of evaluation: keys and values of all layers, logits of a token a row; lean decoders copy the weights."""
+    sizes, prompts = asked.sizes, asked.rows * asked.prompt
+    number = asked.number if asked.on_gpu or not sizes.kept_lean else 4
+    cached = prompts + asked.rows * (asked.target + _TOKENS_BESIDE) + prompts * (sizes.encoder_layers > 0)
+    cache = 2 * cached * sizes.inner * sizes.layers * number
+    copies = asked.number * (sizes.multiplied if asked.number == 2 else _joined(sizes)) * sizes.kept_lean
+    reading = prompts * (2 * sizes.mlp + 4 * sizes.inner) * asked.number
+    return cache + copies + reading + 8 * asked.rows * sizes.vocabulary

@@ -4,19 +4,19 @@ local folder from its JSON files and the headers of its weights. Pure; no weight
 What only the model itself can tell, or the hub, is found by `training/model.py` when it is loaded.
 """
 
-import json
 import re
 from collections.abc import Iterator
-from functools import cache
 from importlib.util import find_spec
 from math import ceil, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from showhow.errors import nearest
+from showhow.errors import UserError, nearest
 from showhow.study.adapter import Adapter, Dora, PromptTuning
+from showhow.study.chat import chat_of
 from showhow.study.faults import Fault
 from showhow.study.recipe import PretrainedModel, ScratchModel
+from showhow.study.stored import json_in, of_text
 from showhow.study.trial import Trial
 from showhow.study.weights import read_weights
 
@@ -39,12 +39,19 @@ def folder_faults(trial: Trial, folder: Path) -> list[Fault]:
     return list(_settings_faults(trial, folder))
 
 
+def longest_row(trial: Trial, folder: Path) -> int | None:
+    """Return how many tokens a question with its target may have, by the positions of the model in a folder that prompt
+    tuning leaves; None where they are relative, or not told."""
+    settings = json_in(folder / "config.json")
+    return None if settings is None else _room(trial, settings)
+
+
 def positions_of(settings: dict[str, Any]) -> int | None:
     """Return how many tokens a model has positions for, by its configuration; None where they are relative.
 
     Rotary positions that are stretched by a factor (arXiv 2306.15595, 2309.00071) reach further than the positions of
     the pretraining, which some configurations give and some do not."""
-    settings = _of_text(settings)
+    settings = of_text(settings)
     if settings.get("model_type") in _WITHOUT_BOUND:
         return None
     bound: int | None = next((settings[name] for name in _BOUNDS if isinstance(settings.get(name), int)), None)
@@ -57,12 +64,6 @@ def positions_of(settings: dict[str, Any]) -> int | None:
     named = "original_max_position_embeddings"
     original = rotary.get(named, settings.get(named))
     return max(bound, ceil(factor * (original if isinstance(original, int) else bound)))
-
-
-def _of_text(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that is about text, where the model takes images too."""
-    part = settings.get("text_config")
-    return part if isinstance(part, dict) else settings
 
 
 def _model_faults(trial: Trial, gpus_per_device: float) -> Iterator[Fault]:
@@ -114,15 +115,17 @@ def _quantise_faults(model: PretrainedModel, adapter: Adapter | None, gpus_per_d
 
 
 def _settings_faults(trial: Trial, folder: Path) -> Iterator[Fault]:
-    settings, tokens = _json_in(folder / "config.json"), _json_in(folder / "tokenizer.json")
+    settings, tokens = json_in(folder / "config.json"), json_in(folder / "tokenizer.json")
     if settings is None:
         yield Fault("model.name", f'"{folder}" holds no model: it has no readable config.json.{_adapter_only(folder)}')
-    if tokens is None or _json_in(folder / "tokenizer_config.json") is None:
+    if tokens is None or json_in(folder / "tokenizer_config.json") is None:
         yield Fault(
             "model.name",
             f'"{folder}" lacks a readable tokenizer.json or tokenizer_config.json; copy them from where the model '
             f"comes from, or make them of older files: {_SAVE.format('AutoTokenizer')}",
         )
+    elif isinstance(trial.model, PretrainedModel):
+        yield from _question_faults(trial.model.questions, folder)
     if settings is not None:
         yield from _position_faults(trial, settings)
         yield from _kind_faults(trial, settings, folder)
@@ -131,14 +134,29 @@ def _settings_faults(trial: Trial, folder: Path) -> Iterator[Fault]:
 
 
 def _position_faults(trial: Trial, settings: dict[str, Any]) -> Iterator[Fault]:
-    most, positions = trial.data.max_tokens, positions_of(settings)
-    before = trial.adapter.tokens if isinstance(trial.adapter, PromptTuning) else 0
-    if positions is None or most + before <= positions:
+    most, room = trial.data.max_tokens, _room(trial, settings)
+    if room is None or most <= room:
         return
+    before = _tuned_tokens(trial)
     taken = f", of which adapter.tokens take {before:,}" if before else ""
-    room = positions - before
     do = f"write {room:,} or less" if room > 0 else "tune fewer tokens"
-    yield Fault("data.max_tokens", f"got {most:,}, but the model has {positions:,} positions{taken}; {do}")
+    yield Fault("data.max_tokens", f"got {most:,}, but the model has {room + before:,} positions{taken}; {do}")
+
+
+def _room(trial: Trial, settings: dict[str, Any]) -> int | None:
+    positions = positions_of(settings)
+    return None if positions is None else positions - _tuned_tokens(trial)
+
+
+def _tuned_tokens(trial: Trial) -> int:
+    return trial.adapter.tokens if isinstance(trial.adapter, PromptTuning) else 0
+
+
+def _question_faults(questions: Literal["auto", "plain", "chat"], folder: Path) -> Iterator[Fault]:
+    try:
+        chat_of(folder, questions)
+    except UserError as error:
+        yield Fault("model.questions", str(error))
 
 
 def _kind_faults(trial: Trial, settings: dict[str, Any], folder: Path) -> Iterator[Fault]:
@@ -156,7 +174,7 @@ def _kind_faults(trial: Trial, settings: dict[str, Any], folder: Path) -> Iterat
 
 
 def _vocabulary_faults(settings: dict[str, Any], tokens: dict[str, Any], folder: Path) -> Iterator[Fault]:
-    known, found = _of_text(settings).get("vocab_size"), _token_count(tokens)
+    known, found = of_text(settings).get("vocab_size"), _token_count(tokens)
     if isinstance(known, int) and found > known:
         yield Fault(
             "adapter",
@@ -193,21 +211,3 @@ def _adapter_only(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
         return " It holds an adapter; merge that into its model, and name the folder of the whole"
     return " Copy the whole folder from where the model comes from"
-
-
-def _json_in(path: Path) -> dict[str, Any] | None:
-    """Return a JSON file's object, or None where there is none that can be read."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return _parsed(path, stat.st_mtime_ns, stat.st_size)
-
-
-@cache  # every trial of a study asks
-def _parsed(path: Path, changed_at: int, size: int) -> dict[str, Any] | None:  # noqa: ARG001 - what is read again when it changes
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None

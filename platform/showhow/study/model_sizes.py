@@ -3,19 +3,17 @@ pretrained one by the config.json and the headers of the weights in its folder, 
 Pure; no weight is read.
 """
 
-import json
-import os
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from showhow.study.adapter import Adapter, Dora, PromptTuning
 from showhow.study.lengths import vocabulary_of
-from showhow.study.recipe import PretrainedModel, ScratchModel
+from showhow.study.recipe import ModelSpec, ScratchModel
+from showhow.study.stored import json_in, of_text, stored_folder
 from showhow.study.trial import Trial
-from showhow.study.weights import StoredWeights, read_weights
+from showhow.study.weights import StoredWeights, is_called, is_embedding, read_weights
 
 # Under which names the configurations of transformers give a size.
 _HIDDEN = ("hidden_size", "d_model", "n_embd")
@@ -26,9 +24,8 @@ _HEAD_SIZE = ("head_dim", "d_kv")
 _MLP = ("intermediate_size", "d_ff", "decoder_ffn_dim", "n_inner", "ffn_dim")
 _DROPOUT = ("dropout_rate", "resid_pdrop", "dropout")
 _GATES = ("gate_proj", "wi_0", "gate_up_proj", "w1")
-# What no adapter changes, and no product of matrices reads.
-_NO_PRODUCT = ("embed", "wte", "wpe", "shared", "relative_attention_bias")
-_WRITES_TOKENS = "lm_head"
+# What some files hold a second time where it is shared.
+_SHARED = {"lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
 
 
 @dataclass(frozen=True)
@@ -70,21 +67,6 @@ def sizes_of(trial: Trial) -> ModelSizes | None:
     return None if folder is None else _stored(folder, trial.adapter)
 
 
-def stored_folder(name: str) -> Path | None:
-    """Return where a pretrained model lies: a local folder, or its snapshot in the cache of the Hugging Face hub
-    (https://huggingface.co/docs/huggingface_hub/guides/manage-cache); None where it is not on this disk."""
-    if Path(name).is_dir():
-        return Path(name)
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    cached = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
-    entry = cached / f"models--{name.replace('/', '--')}"
-    try:
-        snapshot = entry / "snapshots" / (entry / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return None
-    return snapshot if snapshot.is_dir() else None
-
-
 def _scratch(model: ScratchModel, vocabulary: int) -> ModelSizes:
     count, is_t5 = model.parameter_count(vocabulary), model.architecture == "t5"
     return ModelSizes(
@@ -106,20 +88,18 @@ def _scratch(model: ScratchModel, vocabulary: int) -> ModelSizes:
 
 
 def _stored(folder: Path, adapter: Adapter | None) -> ModelSizes | None:
-    weights = read_weights(folder)
+    weights, settings = read_weights(folder), json_in(folder / "config.json")
+    if isinstance(weights, str) or settings is None:
+        return None
     try:
-        settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if isinstance(weights, str):
-            return None
-        return _by_settings(settings.get("text_config") or settings, weights, adapter)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _by_settings(of_text(settings), weights, adapter)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _by_settings(settings: dict[str, Any], weights: StoredWeights, adapter: Adapter | None) -> ModelSizes:
     """Raises KeyError where a size is missing."""
     hidden, heads = _named(settings, _HIDDEN), _named(settings, _HEADS)
-    is_seq2seq, family = bool(settings.get("is_encoder_decoder")), _family(settings)
     is_tied = bool(settings.get("tie_word_embeddings", True))
     parameters, vocabulary = _count(weights, is_tied), int(settings["vocab_size"])
     is_gated = any(layer in _GATES for layer in weights.linear_layers)
@@ -134,17 +114,13 @@ def _by_settings(settings: dict[str, Any], weights: StoredWeights, adapter: Adap
         heads=heads,
         mlp=_named(settings, _MLP, 4 * hidden),
         layers=_named(settings, _LAYERS),
-        encoder_layers=_named(settings, _ENCODER_LAYERS) if is_seq2seq else 0,
-        family=family,
+        encoder_layers=_named(settings, _ENCODER_LAYERS) if settings.get("is_encoder_decoder") else 0,
+        family="t5" if "t5" in str(settings.get("model_type")) else "llama",
         is_gated=is_gated,
         is_tied=is_tied,
         has_dropout=dropout > 0,
         kept_lean=adapter is None and _is_plain(settings, is_gated, dropout),
     )
-
-
-def _family(settings: dict[str, Any]) -> Literal["llama", "t5"]:
-    return "t5" if "t5" in str(settings.get("model_type")) else "llama"
 
 
 def _is_plain(settings: dict[str, Any], is_gated: bool, dropout: float) -> bool:
@@ -166,17 +142,12 @@ def _named(settings: dict[str, Any], names: tuple[str, ...], default: Any = None
     return default
 
 
-@cache
-def _is_product(layer: str) -> bool:
-    return not any(part in layer for part in (*_NO_PRODUCT, _WRITES_TOKENS))
-
-
 def _count(weights: StoredWeights, is_tied: bool) -> int:
-    """Add the tensors up. Some files hold shared ones twice."""
-    again = f"{_WRITES_TOKENS}.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
-    is_shared = is_tied and len(weights.shapes) > len(again)
-    has_other = any(part in name for name in weights.shapes if name not in again for part in _NO_PRODUCT)
-    return sum(prod(shape) for name, shape in weights.shapes.items() if not (is_shared and has_other and name in again))
+    """Add the tensors up, shared ones once."""
+    names = set(weights.shapes)
+    if is_tied and any(is_embedding(name) for name in names - _SHARED):
+        names -= _SHARED
+    return sum(prod(weights.shapes[name]) for name in names)
 
 
 def _adapter_parameters(adapter: Adapter, weights: StoredWeights, hidden: int) -> int:
@@ -184,20 +155,17 @@ def _adapter_parameters(adapter: Adapter, weights: StoredWeights, hidden: int) -
     length of each output; or the vectors of a tuned prompt."""
     if isinstance(adapter, PromptTuning):
         return adapter.tokens * hidden
-    changed = [name.removesuffix(".weight") for name in weights.shapes if _is_changed(name, adapter.targets)]
-    shapes = [weights.shapes[f"{name}.weight"] for name in changed if len(weights.shapes[f"{name}.weight"]) == 2]
-    lengths = sum(shape[0] for shape in shapes) if isinstance(adapter, Dora) else 0
-    return adapter.rank * sum(map(sum, shapes)) + lengths
+    matrices = {name.removesuffix(".weight"): shape for name, shape in weights.shapes.items() if len(shape) == 2}
+    changed = [shape for layer, shape in matrices.items() if _is_changed(layer, adapter.targets)]
+    lengths = sum(shape[0] for shape in changed) if isinstance(adapter, Dora) else 0
+    return adapter.rank * sum(map(sum, changed)) + lengths
 
 
-def _is_changed(name: str, targets: tuple[str, ...]) -> bool:
-    layer = name.removesuffix(".weight")
-    if layer == name:
-        return False
-    return any(f".{layer}".endswith(f".{target}") for target in targets) if targets else _is_product(layer)
+def _is_changed(layer: str, targets: tuple[str, ...]) -> bool:
+    return any(is_called(layer, target) for target in targets) if targets else not is_embedding(layer)
 
 
-def held_bits(model: ScratchModel | PretrainedModel) -> int | None:
+def held_bits(model: ModelSpec) -> int | None:
     """Return in how many bits frozen weights are held; None: in the type that is computed in."""
     quantise = "none" if isinstance(model, ScratchModel) else model.quantise
     return {"none": None, "8bit": 8, "4bit": 4}[quantise]

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from showhow.study.arithmetic import nominal_flops, training_seconds
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.study.dataset_spec import DatasetSpec
 from showhow.study.fitting import device_bytes, fitting_layout_of
 from showhow.study.layout import Layout
 from showhow.study.lengths import Lengths, mean_symbols, training_lengths
@@ -202,7 +202,7 @@ def _model_name(trial: Trial) -> str:
 
 def _level_plan(level: Level, trials: list[Trial]) -> LevelPlan:
     of_level = [trial for trial in trials if trial.level is level]
-    lengths = [mean_symbols(trial.dataset(TRAIN)) for trial in of_level]
+    lengths = [training_lengths(trial) for trial in of_level]
     prompt, target = fmean(one.prompt for one in lengths), fmean(one.target for one in lengths)
     return LevelPlan(level, len(of_level), prompt, target)
 

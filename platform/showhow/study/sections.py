@@ -52,7 +52,8 @@ class Evaluation(BaseModel):
     """The `[evaluation]` section, which bounds what evaluation costs. every_examples: training examples between
     evaluations (default: a twentieth of max_examples); validation_examples: questions asked each time (default: at most
     200 of eval_examples); all of test and of the further splits are asked once, at the end. solved_accuracy: a run at
-    or above it has solved the task."""
+    or above it has solved the task. written_by: what writes the replies (`vllm`: for large causal models on GPUs, see
+    study/vllm.py)."""
 
     model_config = STRICT
 
@@ -60,6 +61,7 @@ class Evaluation(BaseModel):
     validation_examples: Positive | None = None
     batch_size: Positive = 256
     solved_accuracy: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    written_by: Literal["showhow", "vllm"] = "showhow"
 
 
 def _count_or_auto(value: Any) -> Any:

@@ -24,6 +24,7 @@ from showhow.study.sections import Checkpoints, Data, Evaluation, Resources, Sha
 from showhow.study.source import Source
 from showhow.study.stopping import NoStopping, StopRule
 from showhow.study.trial import Trial
+from showhow.study.vllm import vllm_faults
 from showhow.tasks import AnyTask
 from showhow.tasks.explain import Level
 
@@ -163,6 +164,7 @@ class Study(BaseModel):
                 *trial.dataset_faults(),
                 *model_faults(trial, self.resources.gpus_per_device),
                 *layout_faults(trial, self.resources, self.sharding),
+                *vllm_faults(trial, self.sharding),
             ]
         except ValidationError as error:
             found = faults_of(error, Trial)

@@ -16,7 +16,8 @@ INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own bound
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# Parts of the names of what has a matrix and is no linear layer: embeddings of tokens and of positions.
+# Parts of the names of what has a matrix and is no linear layer: embeddings of tokens and of positions, and the matrix
+# that writes tokens out.
 _EMBEDDINGS = ("embed", "wte", "wpe", "shared", "relative_attention_bias", "lm_head")
 _CONVERT = (
     "from transformers import {0}; {0}.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(FOLDER) writes "
@@ -39,11 +40,21 @@ class StoredWeights:
     def linear_layers(self) -> list[str]:
         """The names, without what stands before the last dot, of the layers that an adapter can change."""
         names = {layer.rpartition(".")[2] for layer in self.matrices}
-        return sorted(name for name in names if not any(part in name for part in _EMBEDDINGS))
+        return sorted(name for name in names if not is_embedding(name))
 
     def has_layer(self, target: str) -> bool:
         """True when a layer is called `target`, or ends so after a dot."""
-        return any(f".{layer}".endswith(f".{target}") for layer in self.matrices)
+        return any(is_called(layer, target) for layer in self.matrices)
+
+
+def is_embedding(name: str) -> bool:
+    """True for what looks tokens or positions up, or writes tokens out."""
+    return any(part in name for part in _EMBEDDINGS)
+
+
+def is_called(layer: str, target: str) -> bool:
+    """True when a layer's name is `target`, or ends so after a dot."""
+    return f".{layer}".endswith(f".{target}")
 
 
 def read_weights(folder: Path) -> StoredWeights | str:

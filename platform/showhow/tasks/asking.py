@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from showhow.errors import UserError
 from showhow.fingerprint import Json
+from showhow.seeds import rng_for
 from showhow.tasks.base import Problem, Task, TextFormat
 from showhow.tasks.explain import Level, explain
 from showhow.tasks.grading import paired_steps, read_answer
 
-NO_ANSWER = "no answer"
+NO_ANSWER, NOT_ASKED = "no answer", "not asked"
 
 
 class Question(NamedTuple):
@@ -31,6 +32,14 @@ def read_question(task: Task, typed: str) -> Question:
         return Question(typed, next((problem for problem in listed if problem.question == typed), None))
     problem = task.solve(typed)
     return Question(problem.question, problem)
+
+
+def example_of(task: Task) -> str | None:
+    """Return a question of the task; None where the file that it is a list in is elsewhere now."""
+    try:
+        return task.draw(rng_for("asking", task.identity)).question
+    except UserError:
+        return None
 
 
 def target_of(problem: Problem, level: Level, layout: TextFormat) -> str:
@@ -68,8 +77,9 @@ class Answer:
         return None if self.expected is None else self.answer == self.expected
 
     def said(self) -> str:
-        """Return the answer as a line for people."""
-        return self.answer or NO_ANSWER
+        """Return the answer as a line for people, with its grade where the right one is known."""
+        answer = self.answer or NO_ANSWER
+        return answer if self.expected is None else f"{answer}  {_grade(self.answer, self.expected)}"
 
     def explained(self) -> list[str]:
         """Return question, steps and answer as lines for people, each with its grade; ungraded the reply as it is."""
@@ -95,7 +105,27 @@ class Answer:
         }
 
 
-def _grade(written: str, expected: str | None) -> str:
+@dataclass(frozen=True)
+class Unasked:
+    """A question that is not put to a model, and why not."""
+
+    question: str
+    why: str
+
+    def said(self) -> str:
+        """Return a line for people in place of an answer."""
+        return NOT_ASKED
+
+    def explained(self) -> list[str]:
+        """Return the question and that line."""
+        return [self.question, f"  {NOT_ASKED}"]
+
+    def as_json(self) -> dict[str, Json]:
+        """Return everything as JSON."""
+        return {"question": self.question, "error": self.why}
+
+
+def _grade(written: str | None, expected: str | None) -> str:
     if written == expected:
         return "right"
     return "wrong: there is no such step" if expected is None else f"wrong: {expected}"

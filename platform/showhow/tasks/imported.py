@@ -15,19 +15,17 @@ steps; none shows the answer alone. So an explanation is cut off early, as by La
 """
 
 import random
-from collections import Counter
 from functools import cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from showhow.errors import UserError, nearest
 from showhow.tasks.base import Problem, Task, TextFormat
 from showhow.tasks.imported_file import read_lines
-from showhow.tasks.imported_rows import Columns, Mistake, problem_in
+from showhow.tasks.imported_table import Rows, rows_in
 
 _MOST_ANSWERS_GUESSED = 100  # above, nobody would guess one of the answers that happen to be in the file
-_FAULTS_SHOWN = 5
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -59,7 +57,7 @@ class Imported(Task):
         return TextFormat(step_separator="\n", answer_prefix=self.answer_prefix)
 
     @property
-    def rows(self) -> "Rows":
+    def rows(self) -> Rows:
         """What the file holds. Raises UserError when it cannot be read or too many of its rows cannot be used."""
         return _rows(self)
 
@@ -102,46 +100,6 @@ class Imported(Task):
         return len(self.listed)
 
 
-class Rows(NamedTuple):
-    """What became of a file's rows: the problems in order and by question, and how many rows were read, were unusable
-    (by reason) and repeated a question."""
-
-    listed: tuple[Problem, ...]
-    problems: dict[str, Problem]
-    read: int
-    bad: dict[str, int]
-    repeated: int
-
-
 @cache
 def _rows(task: Imported) -> Rows:
-    lines = read_lines(task.path, task.sha256)
-    columns = Columns.of(task.model_dump(), lines)
-    problems: dict[str, Problem] = {}
-    mistakes: list[Mistake] = []
-    repeated = 0
-    for line in lines:
-        problem = problem_in(line, columns)
-        if isinstance(problem, Mistake):
-            mistakes.append(problem)
-        elif problem.question in problems:
-            repeated += 1
-        else:
-            problems[problem.question] = problem
-    if not problems or len(mistakes) > task.max_bad_share * len(lines):
-        raise UserError(_too_many(task, mistakes, len(lines)))
-    reasons = Counter(mistake.reason for mistake in mistakes)
-    return Rows(tuple(problems.values()), problems, len(lines), dict(reasons), repeated)
-
-
-def _too_many(task: Imported, mistakes: list[Mistake], rows: int) -> str:
-    if not rows:
-        return f"{task.path}: has no rows; a row is a question with its steps and its answer"
-    shown = [f"{task.path}:{mistake.line}: {mistake.reason}{mistake.detail}" for mistake in mistakes[:_FAULTS_SHOWN]]
-    return "\n".join(
-        [
-            *shown,
-            f"{len(mistakes):,} of {rows:,} rows cannot be used, and task.max_bad_share = {task.max_bad_share:g}; mend "
-            "them, or allow their share, and they are left out and counted",
-        ]
-    )
+    return rows_in(read_lines(task.path, task.sha256), task.model_dump())

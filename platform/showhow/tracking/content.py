@@ -20,6 +20,8 @@ LONGEST_DATASET_NAME, LONGEST_DIGEST = 500, 36
 MLFLOW_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
 
 STUDY_ID, RUN, NOTES = "showhow.study_id", "showhow.run", "showhow.notes"
+# What MLflow's pages show as a run's description, in Markdown.
+DESCRIPTION = "mlflow.note.content"
 
 
 def run_name(event: RunStarted) -> str:
@@ -30,7 +32,7 @@ def run_name(event: RunStarted) -> str:
 def study_tags(event: StudyStarted, study_id: str) -> dict[str, str]:
     """Return the tags of the study's parent run."""
     tags = {"showhow.study": event.study, STUDY_ID: study_id, "showhow.kind": "study", "showhow.status": "running"}
-    return _clean_tags({**tags, "mlflow.note.content": f"Question: {event.question}"})
+    return _clean_tags({**tags, DESCRIPTION: f"Question: {event.question}"})
 
 
 def run_tags(event: RunStarted, study: str, study_id: str) -> dict[str, str]:
@@ -42,16 +44,17 @@ def run_tags(event: RunStarted, study: str, study_id: str) -> dict[str, str]:
     )
 
 
-def end_tags(event: RunEnded) -> dict[str, str | None]:
-    """Return the tags of a run that ended; None removes a tag that an earlier attempt left."""
-    notes = {
+def end_tags(event: RunEnded, notes: str) -> dict[str, str | None]:
+    """Return the tags of a run that ended, of whose way there `notes` tell; None removes a tag that an earlier attempt
+    left."""
+    ending = {
         "finished": None,
         "stopped": f"Stopped early by the rule {event.stopped_by}.",
         "interrupted": "Interrupted: goes on when the study is resumed.",
         "failed": f"Failed: {event.reason}",
     }
     tags = {"showhow.status": event.status, "showhow.stopped_by": event.stopped_by, "showhow.reason": event.reason}
-    tags["mlflow.note.content"] = notes[event.status]
+    tags[DESCRIPTION] = described(notes, ending[event.status])
     present = _clean_tags({key: value for key, value in tags.items() if value is not None})
     return {key: present.get(key) for key in tags}
 
@@ -65,12 +68,16 @@ def with_note(notes: str, event: RunNoted) -> str:
     return notes if line in lines else _shorten("\n".join([*lines, line]), LONGEST_TAG)
 
 
+def described(notes: str, ending: str | None = None) -> str | None:
+    """Return a run's description: how it ended, and a list of its notes; None where there is nothing to tell."""
+    text = "\n".join([*([ending, ""] if ending else []), *(f"- {line}" for line in notes.splitlines())])
+    return _shorten(text.rstrip("\n"), LONGEST_TAG) or None
+
+
 def study_end_tags(event: StudyEnded, question: str) -> dict[str, str]:
     """Return the tags of the parent run of a study that ended."""
     note = f"Question: {question}\n\nAnswer: {event.conclusion}"
-    return _clean_tags(
-        {"showhow.status": event.status, "showhow.conclusion": event.conclusion, "mlflow.note.content": note}
-    )
+    return _clean_tags({"showhow.status": event.status, "showhow.conclusion": event.conclusion, DESCRIPTION: note})
 
 
 def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, str]:

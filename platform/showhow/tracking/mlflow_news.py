@@ -58,8 +58,8 @@ class News:
             case Reported():
                 self.metrics += metrics_of(event, event.examples)
             case RunNoted():
-                before = self.tags.get(content.NOTES) or run.tags.get(content.NOTES, "")
-                self.tags[content.NOTES] = content.with_note(before, event)
+                notes = content.with_note(self._notes(run), event)
+                self.tags |= {content.NOTES: notes, content.DESCRIPTION: content.described(notes)}
             case RepliesSampled():
                 # Written whole: MLflow's own `log_table` appends, so that sending twice would double the rows.
                 path = f"replies/{event.split}.json"
@@ -68,10 +68,13 @@ class News:
                 if (table := {"path": path, "type": "table"}) not in tables:
                     self.tags[_TABLES] = json.dumps([*tables, table])
             case RunEnded():
-                self.tags |= content.end_tags(event)
+                self.tags |= content.end_tags(event, self._notes(run))
                 if event.outcome:
                     self.files["outcome.json"] = json.dumps(event.outcome, ensure_ascii=False)
                 self.end = end_of(event)
+
+    def _notes(self, run: Run) -> str:
+        return self.tags.get(content.NOTES) or run.tags.get(content.NOTES, "")
 
 
 def metrics_of(event: Reported | StudyEnded, step: int) -> list[Metric]:

@@ -56,10 +56,11 @@ class Reported:
 class RunNoted:
     """Something happened to a run that its metrics do not tell. kind: `resumed` when it goes on from a checkpoint made
     after so many examples, so that what it reported until then holds; `adapted` when memory ran out and it goes on
-    laid out otherwise, from its last checkpoint or from its beginning."""
+    laid out otherwise, from its last checkpoint or from its beginning; `starting` and `started`, of the processes that
+    train it together, are for those who watch, and nothing keeps them."""
 
     run: str
-    kind: Literal["resumed", "adapted"]
+    kind: Literal["resumed", "adapted", "starting", "started"]
     examples: int
     text: str
     seconds_since_epoch: float

@@ -178,10 +178,10 @@ def _own_share(engine: Engine, with_optimizer: bool) -> Iterator[tuple[str, dict
     """Yield copies of this process's share of the state, a file's worth at a time, weights and the rest apart."""
     files: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "optimizer": {}}
     held = {"weights": 0, "optimizer": 0}
-    for number, (name, tensor) in enumerate(engine.state()):
-        kind = "weights" if name.startswith(WEIGHT) else "optimizer"
-        if number % world_size() != rank() or (kind == "optimizer" and not with_optimizer):
+    for number, (name, tensor) in enumerate(engine.state(weights_only=not with_optimizer)):
+        if number % world_size() != rank():
             continue
+        kind = "weights" if name.startswith(WEIGHT) else "optimizer"
         files[kind][name] = tensor.detach().clone(memory_format=torch.contiguous_format)
         held[kind] += tensor.nbytes
         if held[kind] >= _LARGEST_FILE_BYTES:

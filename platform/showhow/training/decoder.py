@@ -5,21 +5,21 @@ there are: on a small model, the mask, the output objects, the copies of grown c
 makes in each step cost more than the matrix products (docs/performance.md).
 """
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import linear
+
+from showhow.training.native import Reading, can_compute, needed
 
 # Up to so many token ids, what the first layer makes of each is worked out once and then looked up: before attention
 # a token's place plays no part. A seventh of a two-layer llama's arithmetic.
 TABLE_VOCABULARY = 512
 
-_STRIDE = 16
-# torch gives smaller products of a batch not to the BLAS but to a loop of its own: 636 microseconds with the values of
-# 24 tokens, 115 with those of 28, in the case below.
-_LEAST_PRODUCT = 400
+_LANES = 16  # of native.cpp: places are whole lanes
+_LEAST_PLACES = 64
 
 
 class Decoder(Protocol):
@@ -41,76 +41,92 @@ class Decoder(Protocol):
         """Forget all rows of the batch but these."""
 
 
+@dataclass(frozen=True)
+class Heads:
+    """Of an attention layer: how many numbers a head has. There may be fewer heads of keys than of queries, each then
+    serving several (grouped queries, arXiv 2305.13245)."""
+
+    queries: int
+    keys: int
+    width: int
+
+
+@dataclass(frozen=True)
+class View:
+    """What the queries of a batch see: the first of each row `places` of them, the next one more each. begins: of each
+    row, the place of the first key that is no padding. ends: of each row, how many places there are at most. added: to
+    the scores."""
+
+    places: int
+    scale: float = 1.0
+    turns: Float[Tensor, "queries two width"] | None = None
+    begins: Int64[Tensor, " batch"] | None = None
+    ends: Int64[Tensor, " batch"] | None = None
+    added: Float[Tensor, "heads places"] | None = None
+
+
 class AttentionCache:
-    """Keys and values of all layers of a batch, in float32: the products of one query a row are bound by calls and
-    memory, not arithmetic, and on a CPU 2-3 times slower in bfloat16.
+    """Keys and values of all layers of a batch, in the type of matrix products, as native.cpp lays them."""
 
-    There is room for a multiple of `_STRIDE` tokens and all of it is read, the bias hiding what is not yet written:
-    smaller products and odd softmaxes are slower, not faster, and so are reads with gaps (1.04 and 1.83 against 0.55
-    and 0.50 microseconds a row for the products with keys and values: 200 rows, 8 heads of 16, 32 tokens)."""
+    def __init__(self, layers: int, heads: Heads, dtype: torch.dtype) -> None:
+        self._heads, self._dtype = heads, dtype
+        self._layers = [(torch.empty(0), torch.empty(0))] * layers
 
-    def __init__(self, layers: int) -> None:
-        self._layers: list[Float[Tensor, "two batch heads places width"]] = [torch.empty(0)] * layers
+    def extend(self, layer: int, start: int, keys: Tensor, values: Tensor, turns: Tensor | None = None) -> None:
+        """Write keys and values, each batch x new x (heads x width), from place `start` on. turns: of each token, see
+        kernels.Looking. A layer's first call, with start 0, makes the room."""
+        batch, new = keys.shape[:2]
+        if start == 0 or start + new > self._layers[layer][1].shape[2]:
+            self._make_room(layer, batch, start, start + new)
+        all_keys, all_values = self._layers[layer]
+        sizes = batch, self._heads.keys, self._heads.width, all_values.shape[2], start, new
+        needed()("remember", self._dtype, *sizes, keys, values, keys.stride(1), turns, all_keys, all_values)
 
-    def extend(
-        self, layer: int, start: int, new: Float[Tensor, "batch new two heads width"]
-    ) -> Float[Tensor, "two batch heads places width"]:
-        """Write keys and values from token `start` on; return all there are, and the room after them. A layer's first
-        call, with start 0, makes the room."""
-        rows, tokens, two, heads, width = new.shape
-        end = start + tokens
-        places = places_for(end, width)
-        if start == 0:
-            self._layers[layer] = new.new_zeros(two, rows, heads, places, width)
-        elif places > (before := self._layers[layer]).shape[3]:
-            room = new.new_zeros(two, rows, heads, places - before.shape[3], width)
-            self._layers[layer] = torch.cat([before, room], dim=3)
-        self._layers[layer][:, :, :, start:end] = new.permute(2, 0, 3, 1, 4)
-        return self._layers[layer]
-
-    def read(self, layer: int) -> Float[Tensor, "two batch heads places width"]:
-        """Return what `extend` returned last."""
-        return self._layers[layer]
+    def read(self, layer: int, queries: Tensor, view: View) -> Float[Tensor, "batch new heads_by_width"]:
+        """Return softmax(queries x keys) x values; queries: batch x new x (heads x width)."""
+        keys, values = self._layers[layer]
+        reading = Reading(
+            batch=len(queries),
+            heads=self._heads.queries,
+            key_heads=self._heads.keys,
+            width=self._heads.width,
+            places=values.shape[2],
+            start=view.places,
+            tokens=queries.shape[1],
+            stride=queries.stride(1),
+            scale=view.scale,
+            turns=None if view.turns is None else view.turns.data_ptr(),
+            begins=None if view.begins is None else view.begins.data_ptr(),
+            ends=None if view.ends is None else view.ends.data_ptr(),
+            added=None if view.added is None else view.added.data_ptr(),
+            added_head=0 if view.added is None else view.added.stride(0),
+        )
+        result = torch.empty(queries.shape, dtype=self._dtype)
+        needed()("read", self._dtype, reading, queries, keys, values, result)
+        return result
 
     def keep(self, rows: Int64[Tensor, " kept"]) -> None:
         """Forget all rows but these."""
-        self._layers = [both[:, rows] for both in self._layers]
+        self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
 
-
-def places_for(tokens: int, width: int) -> int:
-    """Return the room that AttentionCache has for so many tokens, with heads of so many numbers."""
-    return -(-max(tokens, _LEAST_PRODUCT // width) // _STRIDE) * _STRIDE
-
-
-def attend(
-    query: Float[Tensor, "batch new heads width"],
-    keys_values: Float[Tensor, "two batch key_heads places width"],
-    bias: Float[Tensor, "#batch #heads new places"],
-) -> Float[Tensor, "batch_by_new heads_by_width"]:
-    """Return softmax(query x keys + bias) x values. There may be fewer heads of keys than of queries, each then serving
-    several (grouped queries, arXiv 2305.13245)."""
-    batch, new, heads, width = query.shape
-    keys, values = keys_values.flatten(1, 2)
-    scores = torch.bmm(query.transpose(1, 2).reshape(len(keys), -1, width), keys.mT)
-    scores.view(batch, heads, new, -1).add_(bias)
-    mixed = torch.bmm(scores.softmax(-1), values)
-    return mixed.view(batch, heads, new, width).transpose(1, 2).reshape(batch * new, -1)
-
-
-def project(x: Tensor, weight: Float[Tensor, "outputs inputs"]) -> Tensor:
-    """Return x times the weight, in the weight's type."""
-    return linear(x.to(weight.dtype), weight)
-
-
-def hidden_where(seen: Tensor) -> Float[Tensor, "..."]:
-    """Return what to add to scores: 0 where seen, else the lowest number (not minus infinity: a row of padding that
-    sees nothing must not become nan)."""
-    return torch.where(seen, 0.0, torch.finfo(torch.float32).min)
+    def _make_room(self, layer: int, batch: int, used: int, needed_places: int) -> None:
+        blocks, width = -(-max(_LEAST_PLACES, 2 * needed_places) // _LANES), self._heads.width
+        keys = torch.zeros(batch, self._heads.keys, blocks, width, _LANES, dtype=self._dtype)
+        values = torch.zeros(batch, self._heads.keys, blocks * _LANES, width, dtype=self._dtype)
+        if used:
+            for new, old in zip((keys, values), self._layers[layer], strict=True):
+                new[:, :, : old.shape[2]] = old
+        self._layers[layer] = keys, values
 
 
 def lean(device: torch.device) -> torch.autocast:
     """Return the context of a lean decoder's arithmetic: its types are its own choice."""
     return torch.autocast(device.type, enabled=False)
+
+
+def can_be_lean(model: Any) -> bool:
+    """True where the compiled operations are: on a CPU, in a type that they know."""
+    return model.device.type == "cpu" and can_compute(computed_type(model))
 
 
 def computed_type(model: torch.nn.Module) -> torch.dtype:

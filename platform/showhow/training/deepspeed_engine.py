@@ -14,12 +14,22 @@ from typing import Any, cast
 import torch
 from torch import distributed
 
+from showhow.errors import TrialError
 from showhow.study.deepspeed_config import Precision, deepspeed_config
 from showhow.study.layout import Layout
 from showhow.study.recipe import ModelSpec, PretrainedModel, Recipe
 from showhow.training.adapter import is_adapted
 from showhow.training.batches import Batch, StepBatch
-from showhow.training.engine import MOMENTS, Read, adamw, adamw_state, response_loss, split_by_decay, this_device
+from showhow.training.engine import (
+    LOSS_SCALE,
+    MOMENTS,
+    Read,
+    adamw,
+    adamw_state,
+    response_loss,
+    split_by_decay,
+    this_device,
+)
 from showhow.training.memory import keep_freed_memory
 from showhow.training.model import flops_per_token
 from showhow.training.precision import computing_type
@@ -92,16 +102,24 @@ class DeepSpeedEngine:
         self._engine.step()
         return loss, torch.as_tensor(self._engine.get_global_grad_norm(), device=self._device)
 
-    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def state(self, weights_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield what is needed to go on (see Engine.state)."""
+        if self._precision == "float16" and not weights_only:
+            scaler = self._engine.optimizer.loss_scaler
+            since = (scaler.cur_iter - scaler.last_overflow_iter - 1) % scaler.scale_window
+            yield LOSS_SCALE, torch.tensor([scaler.cur_scale, float(since)])
         for name, parameter in self._trained.items():
             yield f"weight/{name}", self._whole(parameter, None).cpu()
-            for kind in MOMENTS:
+            for kind in () if weights_only else MOMENTS:
                 yield f"{kind}/{name}", self._whole(parameter, kind).cpu()
 
     def load_state(self, read: Read, steps: int) -> None:
         """Go on from a state (see Engine.load_state)."""
         self._set_moments_to_zero(steps)
+        if self._precision == "float16":
+            scaler = self._engine.optimizer.loss_scaler
+            scaler.cur_scale, since = read(LOSS_SCALE).tolist()
+            scaler.last_overflow_iter = scaler.cur_iter - 1 - int(since)
         for name, parameter in self._trained.items():
             weight = read(f"weight/{name}").to(self._device)
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._stage == 3):
@@ -182,6 +200,8 @@ def _join() -> None:
 
 
 def _precision(recipe: Recipe, device: torch.device) -> Precision:
+    if recipe.precision == "float16" and device.type == "cpu":
+        raise TrialError('recipe.precision = "float16", but this process has no GPU, and CPUs do not train in it')
     names: dict[torch.dtype, Precision] = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
     return names.get(computing_type(recipe.precision, device), "float32")
 

@@ -19,6 +19,7 @@ Read = Callable[[str], torch.Tensor]
 Named = dict[str, torch.nn.Parameter]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+LOSS_SCALE = "loss_scale"
 # Models of at most so many parameters are laid end to end (see _rows): beyond, the operations saved are nothing beside
 # the arithmetic, and a second copy of the weights, if for a moment, may not fit.
 END_TO_END = 100_000_000
@@ -38,10 +39,12 @@ class Engine(Protocol):
         processes add up to it) and the gradient norm before clipping, both as tensors still on the device, so that
         nothing waits for them."""
 
-    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def state(self, weights_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield what is needed to go on, the same whatever the engine and the number of processes: of each trained
         parameter `weight/NAME`, `exp_avg/NAME` and `exp_avg_sq/NAME`, whole, in float32 and on the CPU. All processes
-        must take part, and get the same; a tensor is valid until the next one is asked for."""
+        must take part, and get the same; a tensor is valid until the next one is asked for. In float16 `loss_scale`
+        comes first: what losses are multiplied by, and after how many steps without an overflow. weights_only: yield
+        `weight/NAME` alone, at a third of the cost."""
 
     def load_state(self, read: Read, steps: int) -> None:
         """Go on from a state of this or another engine, after so many optimizer steps. `read` returns a tensor of the
@@ -107,15 +110,22 @@ class PlainEngine:
         self._optimizer.zero_grad(set_to_none=self._is_large)
         return loss, norm
 
-    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def state(self, weights_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield what is needed to go on (see Engine.state)."""
+        if self._scaler.is_enabled() and not weights_only:
+            scaling = self._scaler.state_dict()
+            yield LOSS_SCALE, torch.tensor([scaling["scale"], float(scaling["_growth_tracker"])])
         for row, group in self._rows:
-            for kind, values in {"weight": row.detach(), **_moments(self._optimizer, row)}.items():
+            moments = {} if weights_only else _moments(self._optimizer, row)
+            for kind, values in {"weight": row.detach(), **moments}.items():
                 for (name, parameter), part in zip(group.items(), _apart(values, group), strict=True):
                     yield f"{kind}/{name}", part.view_as(parameter).cpu()
 
     def load_state(self, read: Read, steps: int) -> None:
         """Go on from a state (see Engine.load_state)."""
+        if self._scaler.is_enabled():
+            scale, since = read(LOSS_SCALE).tolist()
+            self._scaler.load_state_dict(self._scaler.state_dict() | {"scale": scale, "_growth_tracker": int(since)})
         for row, group in self._rows:
             self._optimizer.state[row] = adamw_state(row, steps)
             for kind, values in {"weight": row.detach(), **_moments(self._optimizer, row)}.items():
@@ -181,9 +191,9 @@ def response_loss(model: torch.nn.Module, batch: Batch, may_be_lean: bool = True
     A causal model predicts token i from those before it, so its labels are shifted by one; a seq2seq model's are not,
     as the model shifts its decoder input itself. may_be_lean: weights are there to be read outside of the model's own
     forward pass."""
-    lean = lean_loss(model) if may_be_lean else None
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    lean = lean_loss(model, dtype) if may_be_lean else None
     if lean is not None:
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         with torch.autocast("cpu", enabled=False):
             return lean(model, batch, dtype)
     labels = batch["labels"]

@@ -1,5 +1,6 @@
 """Evaluation: the model writes replies to the questions of a split, and every answer and step is graded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from showhow.errors import OutOfMemoryError
 from showhow.fingerprint import Json
 from showhow.tasks.explain import Level
 from showhow.tasks.grading import Grade, grade
-from showhow.training.ranks import dealt, gathered
-from showhow.training.reply import greedy_replies
-from showhow.training.tokens import TokenFile
+from showhow.training.memory import give_back_memory, memory_needed_for
+from showhow.training.ranks import dealt, gathered, is_shared_out, said_by_all
+from showhow.training.reply import Tokens, greedy_replies
+from showhow.training.tokens import SpecialTokens, TokenFile
+from showhow.training.vllm_replies import VllmReplies
 
 # A reply may be a little longer than any right one, so that a rambling model shows.
 EXTRA_TOKENS = 4
@@ -21,22 +25,35 @@ EXTRA_TOKENS = 4
 @dataclass(frozen=True)
 class Evaluation:
     """What a model did on one split. grades: for each question in the dataset's order. metrics: by the names of
-    metrics.SPLIT_METRICS; those that do not apply at a level are left out. samples: replies for people to read."""
+    metrics.SPLIT_METRICS; those that do not apply at a level are left out. samples: replies for people to read.
+    asked_at_once: to how many questions at a time every process had room to write; shortage: what one had none for."""
 
     grades: tuple[bool, ...]
     metrics: dict[str, float]
     samples: list[dict[str, Json]]
+    asked_at_once: int
+    shortage: str
 
 
 def evaluate(
-    model: torch.nn.Module, tokenizer: Tokenizer, file: TokenFile, level: Level, examples: int, batch_size: int
+    model: torch.nn.Module | VllmReplies,
+    tokenizer: Tokenizer,
+    file: TokenFile,
+    level: Level,
+    examples: int,
+    batch_size: int,
 ) -> Evaluation:
     """Ask the first `examples` questions of a split and grade the replies, at most `batch_size` at a time. Processes
-    that train together deal the questions among them, and get the same."""
+    that train together deal the questions among them, and get the same. One whose memory runs out asks half as many at
+    a time, which gives the same replies.
+
+    Raises OutOfMemoryError where not even one at a time fits, and, where processes share out the weights, when the
+    first of them finds no room."""
     questions = min(examples, len(file))
     rows = dealt(range(questions))
     longest = int(file.target_lengths[:questions].max()) + EXTRA_TOKENS
-    written = greedy_replies(model, [file.prompt(row) for row in rows], file.special, longest, batch_size)
+    written, room = _replies_that_fit(model, [file.prompt(row) for row in rows], file.special, longest, batch_size)
+    asked_at_once, shortage = min(said_by_all(room))
     texts: list[str] = tokenizer.decode_batch(written, skip_special_tokens=True)
     # Targets are read back through the tokenizer too, so that what it cannot spell is not held against the model.
     targets: list[str] = tokenizer.decode_batch([file.target(row).tolist() for row in rows], skip_special_tokens=True)
@@ -49,10 +66,36 @@ def evaluate(
         _sample(*columns) for columns in zip(file.texts("question", _SAMPLES), targets, texts, grades, strict=False)
     ]
     metrics = _metrics(grades) | {"tokens_per_reply": fmean(lengths)}
-    return Evaluation(tuple(one.answer_right for one in grades), metrics, samples)
+    return Evaluation(tuple(one.answer_right for one in grades), metrics, samples, asked_at_once, shortage)
 
 
 _SAMPLES = 20
+
+
+def _replies_that_fit(
+    model: torch.nn.Module | VllmReplies,
+    prompts: Sequence[Tokens],
+    special: SpecialTokens,
+    longest: int,
+    batch_size: int,
+) -> tuple[list[list[int]], tuple[int, str]]:
+    """Return the replies, and beside them to how many at a time there was room to write them, what there was none
+    for."""
+    shortage = ""
+    while True:
+        at_once = min(batch_size, max(1, len(prompts)))
+        try:
+            with memory_needed_for(f"writing replies to {at_once} questions at a time"):
+                return greedy_replies(model, prompts, special, longest, batch_size), (batch_size, shortage)
+        except OutOfMemoryError as error:
+            # Where weights are shared out each layer is gathered by all, so one process cannot begin again alone.
+            if at_once == 1 or isinstance(model, VllmReplies) or is_shared_out(model):
+                error.asked_at_once = error.asked_at_once or at_once
+                raise
+            shortage = shortage or str(error)
+        # Only here, when the error with all that its frames refer to is gone, is the memory free.
+        give_back_memory()
+        batch_size = at_once // 2
 
 
 def _metrics(grades: list[Grade]) -> dict[str, float]:

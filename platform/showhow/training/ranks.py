@@ -3,10 +3,12 @@ first of one."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -30,14 +32,20 @@ def summed(values: Tensor) -> Tensor:
 
 def gathered(items: Sequence[Any]) -> list[Any]:
     """Return what each process dealt itself of a list by `dealt`, in the order of the whole; all must ask for it."""
-    if world_size() == 1:
-        return list(items)
-    hands: list[Any] = [None] * world_size()
-    distributed.all_gather_object(hands, list(items))
+    hands = said_by_all(list(items))
     whole: list[Any] = [None] * sum(map(len, hands))
     for number, hand in enumerate(hands):
         whole[number :: world_size()] = hand
     return whole
+
+
+def said_by_all(mine: T) -> list[T]:
+    """Return what each process says, by rank; all must ask for it."""
+    if world_size() == 1:
+        return [mine]
+    said: list[Any] = [None] * world_size()
+    distributed.all_gather_object(said, mine)
+    return said
 
 
 def dealt(items: Sequence[Any]) -> Sequence[Any]:
@@ -59,3 +67,9 @@ def highest(mine: float) -> float:
         value = value.cuda()
     distributed.all_reduce(value, distributed.ReduceOp.MAX)
     return float(value)
+
+
+def is_shared_out(model: torch.nn.Module) -> bool:
+    """True where processes hold parts of a model's weights (ZeRO stage 3): these are gathered for each layer, so all
+    must run the same ones."""
+    return any(parameter.numel() == 0 for parameter in model.parameters())

@@ -17,10 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 from showhow.training.decoder import Decoder
 from showhow.training.llama_decoder import LlamaDecoder
 from showhow.training.model import is_seq2seq, positions
-from showhow.training.ranks import highest
+from showhow.training.ranks import highest, is_shared_out
 from showhow.training.t5_decoder import T5Decoder
 from showhow.training.tokens import SpecialTokens
 from showhow.training.transformers_decoder import CausalDecoder, Seq2SeqDecoder
+from showhow.training.vllm_replies import VllmReplies
 
 # Asking a GPU which replies have ended makes it wait, so there it is asked only every so many steps.
 _ASK_GPU_EVERY = 8
@@ -32,7 +33,7 @@ Tokens = Int32[ndarray, " tokens"]
 
 
 def greedy_replies(
-    model: torch.nn.Module,
+    model: torch.nn.Module | VllmReplies,
     prompts: Sequence[Tokens],
     special: SpecialTokens,
     max_new_tokens: int,
@@ -43,8 +44,10 @@ def greedy_replies(
     Prompts are taken in order of length, so that a batch holds little padding. A reply that does not end by itself is
     cut after `max_new_tokens`, or where the model has no more positions. The processes that share out a model's weights
     must all ask, each for prompts of its own, if for none."""
+    if isinstance(model, VllmReplies):
+        return model.write(prompts, special.end, max_new_tokens)
     model.eval()
-    together = _is_shared_out(model)
+    together = is_shared_out(model)
     # What is gathered of shared weights may stay for training, and what inference mode makes may not.
     with torch.no_grad() if together else torch.inference_mode():
         places, decoder = positions(model), _decoder_of(model, special, together)
@@ -64,12 +67,6 @@ def greedy_replies(
             for row, reply in zip(chosen, written, strict=False):
                 replies[row] = reply[: reply.index(special.end)] if special.end in reply else reply
     return replies
-
-
-def _is_shared_out(model: torch.nn.Module) -> bool:
-    """True where processes hold parts of the weights (ZeRO stage 3): these are gathered for each layer, so all must run
-    the same ones."""
-    return any(parameter.numel() == 0 for parameter in model.parameters())
 
 
 def _decoder_of(model: torch.nn.Module, special: SpecialTokens, together: bool) -> Decoder:

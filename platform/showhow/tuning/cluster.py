@@ -7,14 +7,12 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 import showhow
 from showhow.errors import UserError
-from showhow.study.layout import Layout
-from showhow.study.sections import Resources
+from showhow.study.room import Cluster, Demand, Node, shortage, this_machine
 
 # Importing it takes a process 2-9 s; Ray does so ahead of time in the processes that it makes ready.
 _PRELOADED, _PRELOADED_IF_SPREAD = "showhow.tuning.preload", "showhow.tuning.preload_spread"
@@ -23,71 +21,6 @@ _MAY_IDLE = 16
 _MAY_IDLE_SECONDS = 60
 _KNOCK_SECONDS = 10
 _SILENT = {"logging_level": logging.ERROR, "log_to_driver": False}  # what trials print stays in Ray's log files
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What a study asks of a cluster: how many runs, how the trials are laid out, what each device of a run has."""
-
-    runs: int
-    layouts: tuple[Layout, ...]
-    each: Resources
-
-    @property
-    def least(self) -> int:
-        """Devices of the smallest trial."""
-        return min(layout.devices for layout in self.layouts)
-
-    @property
-    def most(self) -> int:
-        """Devices of the largest trial."""
-        return max(layout.devices for layout in self.layouts)
-
-    @property
-    def is_spread(self) -> bool:
-        """Whether a trial takes more than one plain process."""
-        return any(layout.needs_deepspeed for layout in self.layouts)
-
-
-@dataclass(frozen=True)
-class Node:
-    """The processors of one machine of a cluster."""
-
-    cpus: int
-    gpus: float
-
-    def devices(self, resources: Resources) -> int:
-        """How many devices of runs find room on it."""
-        rooms = [self.cpus // resources.cpus_per_device]
-        if resources.gpus_per_device:
-            rooms.append(int(self.gpus / resources.gpus_per_device + 1e-9))
-        return min(rooms)
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The machines of a connected cluster."""
-
-    nodes: tuple[Node, ...]
-
-    @property
-    def cpus(self) -> int:
-        """All CPUs."""
-        return sum(node.cpus for node in self.nodes)
-
-    @property
-    def gpus(self) -> float:
-        """All GPUs."""
-        return sum(node.gpus for node in self.nodes)
-
-    def devices(self, resources: Resources) -> int:
-        """How many devices of runs hold their resources at once."""
-        return sum(node.devices(resources) for node in self.nodes)
-
-    def runs_at_once(self, demand: Demand) -> int:
-        """How many runs go on side by side, at most; the devices of one may lie on several machines."""
-        room = self.devices(demand.each) // demand.least
-        return min(room, demand.each.max_concurrent or room)
 
 
 @contextmanager
@@ -125,8 +58,8 @@ def _start(demand: Demand) -> None:
     # By inheritance and not by a runtime environment, for which Ray would start its processes a second time.
     for name, value in _environment().items():
         os.environ.setdefault(name, value)
-    busy = min(demand.runs * demand.most, _this_machine().devices(demand.each))
-    are_made_ready = _this_machine().cpus <= max(busy, _MAY_IDLE)
+    busy = min(demand.runs * demand.most, this_machine().devices(demand.each))
+    are_made_ready = this_machine().cpus <= max(busy, _MAY_IDLE)
     config = {
         "preload_python_modules": [_PRELOADED_IF_SPREAD if demand.is_spread else _PRELOADED],
         "enable_worker_prestart": are_made_ready,  # up to a second earlier than with the first driver
@@ -182,33 +115,11 @@ def _environment() -> dict[str, str]:
 
 def _check_local(demand: Demand) -> None:
     """Refuse what this machine cannot hold before seconds are spent on starting a cluster."""
-    if not demand.each.gpus_per_device:
-        _check_fits(_this_machine(), demand, "this machine")
-
-
-def _this_machine() -> Cluster:
-    return Cluster((Node(os.cpu_count() or 1, 0.0),))  # Ray itself counts the GPUs
+    if not demand.each.gpus_per_device:  # Ray itself counts the GPUs
+        _check_fits(this_machine(), demand, "this machine")
 
 
 def _check_fits(cluster: Cluster, demand: Demand, who: str) -> None:
-    each, room = demand.each, cluster.devices(demand.each)
-    if room >= demand.most:
-        return
-    if room:
-        raise UserError(
-            f"resources.devices_per_trial: a trial takes {demand.most} devices of {each.cpus_per_device} CPUs and "
-            f"{each.gpus_per_device:g} GPUs each, but {who} has room for {room} ({cluster.cpus} CPUs, {cluster.gpus:g} "
-            f"GPUs); set it to at most {room}, or give the --address of a larger cluster"
-        )
-    cpus, gpus = max(node.cpus for node in cluster.nodes), max(node.gpus for node in cluster.nodes)
-    largest = who if len(cluster.nodes) == 1 else f"the largest machine of {who}"
-    if each.cpus_per_device > cpus:
-        raise UserError(
-            f"resources.cpus_per_device = {each.cpus_per_device}, but {largest} has {cpus} CPUs; "
-            f"set it to at most {cpus}, or give the --address of a cluster with larger machines"
-        )
-    raise UserError(
-        f"resources.gpus_per_device = {each.gpus_per_device:g}, but {largest} has {gpus:g} GPUs (with "
-        f"{each.cpus_per_device} CPUs beside them); "
-        "set it to 0 to train on CPUs, or give the --address of a cluster with GPUs"
-    )
+    problem = shortage(cluster, demand, who)
+    if problem is not None:
+        raise UserError(problem)

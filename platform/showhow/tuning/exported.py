@@ -109,6 +109,7 @@ def _write(past: PastStudy, run: PastRun, target: Path, wish: Wish, say: Say) ->
                 base=model.name if isinstance(model, PretrainedModel) and not is_local else None,
                 licence=described.licence,
                 has_encoder=described.has_encoder,
+                dtype=described.dtype,
                 remarks=past.remarks(run),
             )
         )

@@ -132,7 +132,8 @@ class StudyFolder:
             listed = (
                 f"Studies there: {', '.join(known)}" if known else 'None yet; start one with "showhow run STUDY.toml"'
             )
-            raise UserError(f'there is no study "{name}" in {home}.{nearest(name, known)} {listed}')
+            hint = nearest(name, known) or nearest(Path(name).stem, known)  # of the study's file
+            raise UserError(f'there is no study "{name}" in {home}.{hint} {listed}')
         return folder
 
 

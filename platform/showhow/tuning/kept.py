@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from showhow.errors import UserError, nearest
-from showhow.evidence.journal import last_start, read_outcomes
+from showhow.evidence.journal import is_finished, last_start, read_outcomes
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import LevelRow, StudyResult
 from showhow.fingerprint import Json
@@ -15,7 +15,7 @@ from showhow.metrics import TEST
 from showhow.study.study import EXPLANATION
 from showhow.study.trial import Trial
 from showhow.tracking.jsonl import read_events
-from showhow.tracking.tracker import Event, RepliesSampled, RunNoted, RunStarted, StudyEnded, StudyStarted
+from showhow.tracking.tracker import Event, RepliesSampled, RunNoted, RunStarted, StudyStarted
 from showhow.tuning.folder import StudyFolder
 
 _KEEP = "[checkpoints] keep_best says how many runs keep theirs; run the study under another name with more of them"
@@ -57,16 +57,15 @@ class PastStudy:
 
     @property
     def _is_finished(self) -> bool:
-        last = next((event for event in reversed(self._events) if isinstance(event, StudyStarted | StudyEnded)), None)
-        return isinstance(last, StudyEnded) and last.status == "finished"
+        return is_finished(self._events)
 
     def run(self, key: str) -> PastRun:
         """Return the run that a person named. Raises UserError when there is none, or it did not finish."""
         run = self._runs.get(key)
         if run is None:
-            raise UserError(
-                f'{self.folder.name} has no run "{key}".{nearest(key, self._runs)} Runs with weights: {self._listed()}'
-            )
+            of_trial = [known for known in self._runs if known.startswith(f"{key}/")]
+            hint = nearest(key, of_trial or self._runs)
+            raise UserError(f'{self.folder.name} has no run "{key}".{hint} Runs with weights: {self._listed()}')
         if run.outcome.grades is None:
             raise UserError(f"{key} is {run.outcome.status}, not finished. Runs with weights: {self._listed()}")
         if not self.is_kept(run):

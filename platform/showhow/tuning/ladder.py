@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from showhow.errors import OutOfMemoryError, TrialError
 from showhow.study.assignment import Assignment, Note
+from showhow.study.fitting import highest_stage
 from showhow.study.layout import Layout, next_rung
 
 INFEASIBLE = "infeasible: "  # begins the reason of a run that no layout could hold
@@ -24,10 +25,10 @@ def climb(run: Assignment, attempt: Callable[[Assignment], None], note: Note) ->
             attempt(run)
             return
         except OutOfMemoryError as error:
-            examples, problem = error.examples, str(error)
+            examples, problem, asked_at_once = error.examples, str(error), error.asked_at_once
         # Only here, when the error with all that its frames refer to is gone, is the memory free.
         _free()
-        layout = next_rung(run.layout, run.trial.recipe)
+        layout = next_rung(run.layout, run.trial.recipe, asked_at_once, highest_stage(run.trial))
         if layout is None:
             raise TrialError(f"{INFEASIBLE}{problem}; tried were {'; '.join(tried)}{_advice(run.layout)}")
         note("adapted", examples, f"{problem}; was {tried[-1]}, is now {in_words(layout)}")
@@ -42,6 +43,8 @@ def in_words(layout: Layout) -> str:
         words.append("activations recomputed")
     if layout.devices > 1:
         words.append(f"ZeRO stage {layout.zero_stage} over {layout.devices} devices")
+    if layout.asked_at_once is not None:
+        words.append(f"replies to {layout.asked_at_once} questions at a time")
     return ", ".join(words)
 
 

@@ -23,13 +23,14 @@ from showhow.fingerprint import Json
 from showhow.metrics import on_split
 from showhow.study.fitting import fitting_layout_of
 from showhow.study.plan import planned_trials
+from showhow.study.room import Cluster, Demand
 from showhow.study.study import Study
 from showhow.tracking.address import tracking_uri
 from showhow.tracking.jsonl import JsonlTracker, read_events
 from showhow.tracking.mlflow import MlflowTracker, check_reachable
 from showhow.tracking.several import Trackers
-from showhow.tracking.tracker import Event, Reported, RunStatus, StudyEnded, StudyStarted, Tracker
-from showhow.tuning.cluster import Cluster, Demand, connected
+from showhow.tracking.tracker import Event, Reported, RunNoted, RunStatus, StudyEnded, StudyStarted, Tracker
+from showhow.tuning.cluster import connected
 from showhow.tuning.folder import StudyFolder, home_folder
 from showhow.tuning.keeper import Keeper
 
@@ -67,7 +68,8 @@ def run_study(
                 if events and _is_complete(study, events):
                     return _write_result(folder)
                 keeper = Keeper(folder.checkpoints, study.checkpoints, events)
-                sitting = _Sitting(study, folder, Trackers([journal, mlflow, keeper, *watchers]), events, beside)
+                kept = _Lasting(Trackers([journal, mlflow, keeper]))
+                sitting = _Sitting(study, folder, Trackers([kept, *watchers]), events, beside)
                 return sitting.hold(address, Preparation(folder.home, say), trainable)
             finally:
                 mlflow.close()
@@ -142,6 +144,22 @@ class _Sitting:
         folder = self.folder
         files = [str(path) for path in (folder.picture, folder.results, folder.definition) if path.exists()]
         self.tracker.record(StudyEnded(status, " ".join(result.conclusion), files, metrics, time.time()))
+
+
+class _Lasting:
+    """Passes on what is kept of a study, and not what merely passes while its processes start."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def record(self, event: Event) -> None:
+        """Pass an event on, or not."""
+        if not (isinstance(event, RunNoted) and event.kind in ("starting", "started")):
+            self._tracker.record(event)
+
+    def close(self) -> None:
+        """Close what is behind it."""
+        self._tracker.close()
 
 
 class _OnceTraining:

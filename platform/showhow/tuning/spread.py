@@ -12,7 +12,7 @@ from showhow.study.assignment import Assignment
 from showhow.study.layout import Layout
 from showhow.study.sections import Resources
 from showhow.tuning.loading import load
-from showhow.tuning.trial import Say, assignment, carry_out, fine_tune, resources, run_trial, tell
+from showhow.tuning.trial import Say, assignment, carry_out, fine_tune, resources, run_trial, say_here, say_note, tell
 
 
 def places(layout: Layout, each: Resources) -> PlacementGroupFactory:
@@ -32,11 +32,18 @@ def run_as_laid_out(config: dict[str, Any]) -> None:
     from showhow.tuning.workers import work_together  # loads Ray Train, for which a study must not wait
 
     def attempt(laid_out: Assignment) -> None:
-        work_together(partial(_fine_tune, laid_out), laid_out.layout.devices, resources(config), tell)
+        devices = laid_out.layout.devices
+        say_note(say_here, "starting", 0, f"starting {_processes(devices)}")  # which takes them seconds
+        work_together(partial(_fine_tune, laid_out), devices, resources(config), tell)
 
     carry_out(run, attempt)
 
 
 def _fine_tune(run: Assignment, say: Say) -> None:
     load("showhow.methods.sft", "showhow.training.deepspeed_engine")
+    say_note(say, "started", 0, f"{_processes(run.layout.devices)} started")
     fine_tune(run, say)
+
+
+def _processes(count: int) -> str:
+    return "a process" if count == 1 else f"{count} processes"

@@ -2,9 +2,10 @@
 runs."""
 
 from showhow.evidence.compare import compare
-from showhow.evidence.journal import guessing, read_outcomes
+from showhow.evidence.journal import guessing, is_finished, read_outcomes
 from showhow.evidence.plots import accuracy_picture
 from showhow.evidence.result import StudyResult
+from showhow.evidence.settings import settings_of
 from showhow.study.study import Study
 from showhow.tracking.jsonl import read_events
 from showhow.tuning.folder import StudyFolder
@@ -16,7 +17,13 @@ def stored_result(folder: StudyFolder) -> tuple[Study, StudyResult]:
     events = read_events(folder.journal)
     chance, baseline = guessing(events)
     levels = [level.value for level in study.levels]
-    return study, compare(read_outcomes(events), chance, baseline, study.evaluation.solved_accuracy, levels)
+    solved_at, settings = study.evaluation.solved_accuracy, settings_of(study.search)
+    return study, compare(read_outcomes(events), chance, baseline, solved_at, levels, settings)
+
+
+def is_over(folder: StudyFolder) -> bool:
+    """True when the study has come to its end: no run is left to do."""
+    return is_finished(read_events(folder.journal))
 
 
 def write_result(folder: StudyFolder) -> StudyResult:

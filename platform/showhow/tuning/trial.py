@@ -45,25 +45,25 @@ def run_trial(config: dict[str, Any]) -> None:
     from showhow.training.threads import use_threads  # loads torch, as below
 
     use_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    carry_out(assignment(config), lambda run: fine_tune(run, _say))
+    carry_out(assignment(config), lambda run: fine_tune(run, say_here))
 
 
 def carry_out(run: Assignment, attempt: Callable[[Assignment], None]) -> None:
     """Attempt a run, laid out anew where its memory runs out. A TrialError is reported with its reason and ends the
     run; it is no fault of the process."""
     try:
-        climb(run, attempt, partial(_note, _say))
+        climb(run, attempt, partial(say_note, say_here))
     except TrialError as error:
-        _say(FAILURE, str(error))
+        say_here(FAILURE, str(error))
     except (OSError, MemoryError) as error:  # another process would fare no better
-        _say(FAILURE, f"{type(error).__name__}: {error}")
+        say_here(FAILURE, f"{type(error).__name__}: {error}")
 
 
 def fine_tune(run: Assignment, say: Say) -> None:
     """Train and evaluate a run, and say how it goes and how it ends."""
     from showhow.methods import sft  # loads torch; the driver, which imports this file, must not wait for that
 
-    outcome = sft.fine_tune(run, partial(say, METRICS), partial(_note, say))
+    outcome = sft.fine_tune(run, partial(say, METRICS), partial(say_note, say))
     grades = "".join("1" if right else "0" for right in outcome.grades)
     say(OUTCOME, {"reached_goal": outcome.reached_goal, "grades": grades, "samples": outcome.samples})
 
@@ -78,9 +78,11 @@ def in_json(kind: str, content: Any) -> str:
     return json.dumps({kind: content})
 
 
-def _note(say: Say, kind: str, examples: int, text: str) -> None:
+def say_note(say: Say, kind: str, examples: int, text: str) -> None:
+    """Say what happened to a run (see tracker.RunNoted)."""
     say(NOTE, {"kind": kind, "examples": examples, "text": text})
 
 
-def _say(kind: str, content: Any) -> None:
+def say_here(kind: str, content: Any) -> None:
+    """Say something from the trial's own process."""
     tell(in_json(kind, content))
