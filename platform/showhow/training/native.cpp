@@ -418,14 +418,18 @@ static void read_one(const Reading& how, const float* query, const Narrow* keys,
                      Size end, const float* added, float* scores, float* out) {
     Size first = begin / LANES * LANES, row = padded(how.width);
     for (Size j = first; j < end; j += LANES) {
-        Lanes total = {};
-        for (Size i = 0; i < how.width; ++i) total += load(keys + j * how.width + i * LANES) * query[i];
-        store(scores + j, total);
+        const Narrow* block = keys + j * how.width;
+        Lanes parts[4] = {};  // one sum would wait for itself
+        Size i = 0;
+        for (; i + 4 <= how.width; i += 4)
+            for (Size p = 0; p < 4; ++p) parts[p] += load(block + (i + p) * LANES) * query[i + p];
+        for (; i < how.width; ++i) parts[0] += load(block + i * LANES) * query[i];
+        store(scores + j, (parts[0] + parts[1]) + (parts[2] + parts[3]));
     }
     for (Size j = first; j < begin; ++j) scores[j] = NEVER;
     Lanes by = all(1.0f / exponentials(scores + first, end - first, added ? added + first : nullptr));
     for (Size i = 0; i < row; i += LANES) {
-        Lanes parts[4] = {};  // one sum would wait for itself
+        Lanes parts[4] = {};
         Size j = begin, left = how.width - i;
         for (; j + 4 <= end; j += 4)
             for (Size p = 0; p < 4; ++p) parts[p] += load(values + (j + p) * how.width + i, left) * scores[j + p];
