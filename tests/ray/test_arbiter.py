@@ -1,12 +1,15 @@
 """The laws of early stopping: within a level, by trials and not by seeds, and never the best."""
 
 import random
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from showhow.study.stopping import Asha, Median, NoStopping
+from showhow.study.study import Study
 from showhow.tuning.arbiter import Arbiter
+from showhow.tuning.past import replay
 
 BUDGET = 1000
 EVERY = 100
@@ -54,6 +57,23 @@ def test_trials_of_other_levels_never_matter() -> None:
     run_whole(arbiter, "none", "leads early", 0, loss=0.01)
     assert run_whole(arbiter, "long", "clicks late", 0, loss=3.0) == BUDGET
     assert arbiter.stopped == set()
+
+
+def test_where_models_are_compared_too_a_small_one_is_never_judged_by_a_large_one(
+    tiny_file: Path, tmp_path: Path
+) -> None:
+    path, grids = tmp_path / "sizes.toml", '"model.layers" = { grid = [1, 2] }\nbatch_size = { grid = [8, 16, 32] }\n'
+    text = tiny_file.read_text().replace("\nlayers = 1", "").replace("batch_size = 8\n", "")
+    path.write_text(text.replace("[search]\n", f'[stop]\nkind = "asha"\nmin_trials = 1\n\n[search]\n{grids}'))
+    study = Study.load(path, ["seeds=[0]"])
+    arbiter = replay(study, []).arbiter
+    trials = sorted(study.trials, key=lambda trial: (-trial.model.layers, trial.recipe.batch_size))
+    for trial in trials:  # the large models come first and lead by far
+        loss = 0.01 * trial.recipe.batch_size * (100 if trial.model.layers == 1 else 1)
+        run_whole(arbiter, trial.level.value, trial.name, 0, loss)
+    kept = {(trial.level, trial.model.layers) for trial in trials if trial.name not in arbiter.stopped}
+    assert kept == {(trial.level, trial.model.layers) for trial in trials}
+    assert arbiter.stopped == {trial.name for trial in trials if trial.recipe.batch_size > 8}
 
 
 def test_nothing_is_decided_before_min_seeds_have_come_as_far() -> None:

@@ -1,0 +1,69 @@
+"""Laws of the layouts of a sitting: what was decided at its beginning holds, and no trial waits for more than there is."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from studies import changed, load
+
+from showhow.study.fitting import layout_of
+from showhow.study.study import Study
+from showhow.tuning.layouts import Layouts
+
+SCRATCH = 'kind = "scratch"\narchitecture = "llama"\nhidden_size = 64\nlayers = 2'
+ON_THE_HUB = (SCRATCH, 'kind = "pretrained"\nname = "somebody/something"')
+SMALL_GPUS = ("cpus_per_device = 1", 'devices_per_trial = "auto"\ngpus_per_device = 1\ndevice_gb = 6')
+CHOSEN_AS_IT_GOES = ("samples = 2", 'samples = 2\nmethod = "optuna"')
+SETTINGS = {
+    "model_type": "llama",
+    "hidden_size": 512,
+    "num_attention_heads": 8,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 4,
+    "vocab_size": 500_000,
+}
+
+
+def download(cache: Path) -> None:
+    """Put somebody/something into the hub's cache, as far as layouts look: its configuration and which tensors it has."""
+    entry = cache / "models--somebody--something"
+    snapshot = entry / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text(json.dumps(SETTINGS))
+    shape = [SETTINGS["vocab_size"], SETTINGS["hidden_size"]]
+    tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 * shape[0] * shape[1]]}
+    header = json.dumps({"model.embed_tokens.weight": tensor}).encode()
+    (snapshot / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def on_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, *changes: tuple[str, str]) -> tuple[Study, Layouts, Path]:
+    """A study of a model that is not on the disk, its layouts as decided then, and where the model will be."""
+    cache = folder / "hub"
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    study = load(folder, changed(ON_THE_HUB, SMALL_GPUS, *changes))
+    return study, Layouts(study), cache
+
+
+def test_a_model_downloaded_meanwhile_changes_no_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, layouts, cache = on_the_hub(tmp_path, monkeypatch)
+    trial = study.trials[0]
+    before = layouts.of(trial, room=8)
+    download(cache)
+    assert layout_of(trial, study.resources, study.sharding).devices > before.devices == 1
+    assert layouts.of(trial, room=8) == before
+    assert {layout.devices for layout in layouts.planned} == {1}
+
+
+def test_a_trial_chosen_as_the_study_goes_takes_no_more_devices_than_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, layouts, cache = on_the_hub(tmp_path, monkeypatch, CHOSEN_AS_IT_GOES)
+    trial = study.trial("trial-000", {"explanation": "none", "learning_rate": 5e-4})
+    download(cache)
+    wanted = layout_of(trial, study.resources, study.sharding)
+    assert wanted.devices > 1
+    assert layouts.of(trial, room=wanted.devices) == wanted
+    assert layouts.of(trial, room=1).devices == 1
