@@ -94,12 +94,13 @@ def _batching(name: str, folder: Path, words: StudyTokenizer, size: int) -> Figu
     path = tokenise(folder, words, MAX_TOKENS, 0.0)
     dataset = _mapped(folder, _wrapped(words))
     pad, tokens = words.ids.pad, _tokens(TokenFile(path))
+    lengths = list(dataset["length"])  # which Trainer reads once
 
     def ours() -> Iterator[Batch]:
         return _epoch(TokenFile(path), size)
 
     def peer() -> Iterator[Batch]:
-        sampler = LengthGroupedSampler(size, lengths=list(dataset["length"]))
+        sampler = LengthGroupedSampler(size, lengths=lengths)
         return iter(DataLoader(dataset, size, sampler=sampler, collate_fn=lambda rows: _collated(rows, pad)))
 
     _require_equal(*(_rows_of(batches(), pad) for batches in (ours, peer)))

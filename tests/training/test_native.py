@@ -127,6 +127,15 @@ def test_the_library_is_made_once_and_kept_for_its_user_alone(
     assert stat.S_IMODE((tmp_path / "showhow").stat().st_mode) == 0o700
 
 
+def test_a_cache_that_others_can_write_to_is_not_trusted(
+    found: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "showhow").mkdir()
+    (tmp_path / "showhow").chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native.compiled() is None
+
+
 def test_without_a_compiler_models_run_as_transformers_has_them(
     found: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

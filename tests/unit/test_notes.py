@@ -40,6 +40,14 @@ def test_a_study_too_large_for_this_machine_is_valid_and_that_is_said(
     assert "give the --address of a cluster" in note
 
 
+def test_a_machine_without_a_compiler_is_told_what_one_is_good_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (note,) = notes_on(load(tmp_path))
+    assert note.startswith("there is no C++ compiler here")
+
+
 def test_what_a_cluster_may_hold_is_not_asked_of_this_machine(tmp_path: Path) -> None:
     assert notes_on(load(tmp_path, changed(resources("cpus_per_device = 10_000"))), is_for_this_machine=False) == []
 

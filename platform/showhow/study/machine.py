@@ -1,13 +1,15 @@
-"""What this machine has, asked of the system alone: CPUs, GPUs, memory, whether it computes in bfloat16. Nothing is
-loaded for it."""
+"""What this machine has, asked of the system alone: CPUs, GPUs, memory, whether it computes in bfloat16, its C++
+compiler. Nothing is loaded for it."""
 
 import os
+import shutil
 from functools import cache
 from pathlib import Path
 
 # The limit of a container, by the second and the first version of control groups.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
+_COMPILERS = ("c++", "g++", "clang++")
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -44,6 +46,11 @@ def computes_in_bfloat16() -> bool:
         return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
+
+
+def compiler() -> str | None:
+    """Return the path of a C++ compiler; None where there is none."""
+    return next(filter(None, map(shutil.which, _COMPILERS)), None)
 
 
 def computes_narrow(precision: str, on_gpu: bool) -> bool:

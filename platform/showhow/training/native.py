@@ -10,13 +10,15 @@ import hashlib
 import itertools
 import os
 import platform
-import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from showhow.study import machine
 
 _SOURCE = Path(__file__).with_name("native.cpp")
 _OPTIONS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
@@ -132,23 +134,27 @@ def needed() -> Functions:
 @functools.cache
 def compiled() -> Functions | None:
     """Return the compiled operations, or None where there is no compiler that can make them."""
-    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+    compiler = machine.compiler()
     if compiler is None:
         return None
     command = (compiler, *_OPTIONS, *_PARALLEL, str(_SOURCE))
     try:
         return Functions(_made(command))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: there is no home folder
         return None
 
 
 def _made(command: tuple[str, ...]) -> Path:
-    """Return the library, made if it is not in the cache. Of processes that make it at once the last one's stays."""
+    """Return the library, made if it is not in the cache. Of processes that make it at once the last one's stays.
+    Raises PermissionError for a folder that others can write to: what lies there would be run."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "showhow"
     key = hashlib.sha256(b"\0".join([_SOURCE.read_bytes(), " ".join(command).encode(), _processor()]))
     made = folder / f"native-{key.hexdigest()[:24]}.so"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state = folder.stat()
+    if state.st_uid != os.getuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{folder} is open to others")
     if not made.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder) as making:
             new = Path(making) / made.name
             subprocess.run([*command, "-o", str(new)], check=True, capture_output=True, timeout=_MOST_SECONDS)
