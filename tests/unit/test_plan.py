@@ -1,11 +1,9 @@
 """Laws of the plan: it counts what the study will run, and its estimates follow from stated formulas."""
 
-import json
-from math import prod
 from pathlib import Path
 
 import pytest
-from studies import changed, load
+from studies import changed, load, store_llama
 
 from showhow.seeds import rng_for
 from showhow.study.lengths import mean_symbols, vocabulary_size
@@ -14,29 +12,6 @@ from showhow.tasks import TASKS, task_named
 from showhow.tasks.explain import Level, explain, symbols
 
 LR = "learning_rate = { log_uniform = [1e-4, 1e-3] }"
-
-
-def store_llama(folder: Path, hidden: int = 64, layers: int = 2, vocabulary: int = 100) -> None:
-    """A pretrained model's folder, but for its weights' values."""
-    folder.mkdir(parents=True)
-    shapes = {"model.embed_tokens.weight": [vocabulary, hidden]}
-    for layer in range(layers):
-        shapes |= {f"model.layers.{layer}.self_attn.{part}_proj.weight": [hidden, hidden] for part in "qkvo"}
-        shapes |= {f"model.layers.{layer}.mlp.{part}_proj.weight": [4 * hidden, hidden] for part in ("gate", "up")}
-        shapes[f"model.layers.{layer}.mlp.down_proj.weight"] = [hidden, 4 * hidden]
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + 4 * prod(shape)]}
-        end += 4 * prod(shape)
-    text = json.dumps(header).encode()
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
-    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": 2, "vocab_size": vocabulary}
-    settings = {"model_type": "llama", "intermediate_size": 4 * hidden, "tie_word_embeddings": True, **sizes}
-    (folder / "config.json").write_text(json.dumps(settings))
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / "tokenizer_config.json").write_text("{}")
 
 
 def test_runs_are_trials_times_seeds_and_datasets_are_counted_once(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Stop rules: when a poor trial is ended early. Pure: the decision itself is made in tuning/.
 
-Trials are compared only with trials of the same explanation level, and of the same setting where a study has grids over
-the model, the task or the data (such as its size), since the study answers for each. A model without explanation leads early, because it
+Trials are compared only with trials of the same explanation level. A model without explanation leads early, because it
 reaches chance at once, so a rule across levels stops exactly the trials that win later. And a level's answer needs all
 seeds of its best trial, but only of that one: so every trial gets its first seed, a trial gets a further one only while
 the seeds that it has finished are among the best of its level, and at least two trials always do. A run that reached
-its goal is better than one that did not, and the sooner the better; the rest is decided by the rule's metric.
+its goal is better than one that did not, and the sooner the better; the rest is decided by the rule's metric. Where a
+study has grids over the model, the task or the data, it answers at each of their values, and all this holds within a
+level at one of them.
 """
 
 from typing import Annotated, Literal

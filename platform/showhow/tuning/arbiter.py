@@ -1,22 +1,29 @@
-"""Decides which trials go on. Within a level only, and by trials, not by single runs. It starts nothing.
+"""Decides which trials go on. Within a level only, at a setting where the study compares several (a model's size, say),
+and by trials, not by single runs. It starts nothing.
 
 Within a seed the decisions are those of Ray's own schedulers (ASHA, median): they are fed one curve per trial, the mean
 over the seeds that have come that far, once `min_seeds` of them have. Ray knows of no seeds, so between them this file
-decides: a trial begins a further seed only while its finished ones are among the best of its level.
+decides: a trial begins a further seed only while its finished ones are among the best of its group: of its level and
+setting.
 """
 
 import bisect
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
 from showhow.metrics import VALIDATION, Metric, find, on_split
+from showhow.study.search_space import Scalar
 from showhow.study.stopping import Asha, Median, NoStopping, StopRule
 
-# So many trials of a level get all their seeds, so that another can speak for it where the best one fails.
+Setting = tuple[Scalar, ...]  # values of the model, the task or the data, where the study compares them
+_Group = tuple[str, Setting]  # level and setting: trials are compared with those of the same group
+
+# So many trials of a group get all their seeds, so that another can speak for it where the best one fails.
 _SPEAKERS = 2
 
 
@@ -56,12 +63,14 @@ class _Curve:
 class Arbiter:
     """Hears every report of every run of a study, and says which trials are stopped."""
 
-    def __init__(self, rule: StopRule, seeds: int) -> None:
-        """`seeds`: how many runs a trial has."""
+    def __init__(self, rule: StopRule, seeds: int, settings: Mapping[str, Setting] | None = None) -> None:
+        """`seeds`: how many runs a trial has; `settings`: by trial, where the study compares more than levels (see
+        evidence/settings.py)."""
         self._rule = rule
         self._seeds = seeds
-        self._levels: dict[str, AsyncHyperBandScheduler | MedianStoppingRule] = {}
-        self._curves: defaultdict[str, dict[str, dict[int, _Curve]]] = defaultdict(dict)  # level, trial, seed
+        self._settings = settings or {}
+        self._rules: dict[_Group, AsyncHyperBandScheduler | MedianStoppingRule] = {}
+        self._curves: defaultdict[_Group, dict[str, dict[int, _Curve]]] = defaultdict(dict)  # group, trial, seed
         self._fed: dict[str, float] = {}
         self.stopped: set[str] = set()
 
@@ -71,29 +80,35 @@ class Arbiter:
             return trial in self.stopped
         budget = metrics[self._rule.budget]
         total = budget / metrics["examples"] * max_examples
-        curve = self._curves[level].setdefault(trial, {}).setdefault(seed, _Curve(total))
+        group = self._group(level, trial)
+        curve = self._curves[group].setdefault(trial, {}).setdefault(seed, _Curve(total))
         if curve.budgets and budget <= curve.budgets[-1]:
             return False  # a run tried again repeats what it reported before
         curve.budgets.append(budget)
         curve.values.append(metrics[self._logged_as])
-        self._decide(self._rule, level, trial, total)
+        self._decide(self._rule, group, trial, total)
         return trial in self.stopped
 
     def finished(self, level: str, trial: str, seed: int) -> None:
         """A run ended by itself, at its goal or with its budget used up."""
-        curve = self._curves[level].get(trial, {}).get(seed)
+        group = self._group(level, trial)
+        curve = self._curves[group].get(trial, {}).get(seed)
         if isinstance(self._rule, NoStopping) or curve is None or trial in self.stopped:
             return
         curve.end(0.0 if self._metric.better == "lower" else 1.0)
-        if self._falls_behind(self._rule, level, trial, curve.total):
+        if self._falls_behind(self._rule, group, trial, curve.total):
             self.stopped.add(trial)
 
     def forget(self, level: str, trial: str, seed: int) -> None:
         """Leave a run out of account from now on: what it reported says nothing of its trial's worth."""
-        curves = self._curves[level].get(trial, {})
+        group = self._group(level, trial)
+        curves = self._curves[group].get(trial, {})
         curves.pop(seed, None)
         if not curves:
-            self._curves[level].pop(trial, None)
+            self._curves[group].pop(trial, None)
+
+    def _group(self, level: str, trial: str) -> _Group:
+        return level, self._settings.get(trial, ())
 
     @property
     def _metric(self) -> Metric:
@@ -104,19 +119,19 @@ class Arbiter:
         name = self._metric.name
         return name if name == "train_loss" else on_split(VALIDATION, name)
 
-    def _decide(self, rule: Asha | Median, level: str, trial: str, total: float) -> None:
-        if self._falls_behind(rule, level, trial, total) or not self._merits_its_next_seed(rule, level, trial):
+    def _decide(self, rule: Asha | Median, group: _Group, trial: str, total: float) -> None:
+        if self._falls_behind(rule, group, trial, total) or not self._merits_its_next_seed(rule, group, trial):
             self.stopped.add(trial)
 
-    def _falls_behind(self, rule: Asha | Median, level: str, trial: str, total: float) -> bool:
+    def _falls_behind(self, rule: Asha | Median, group: _Group, trial: str, total: float) -> bool:
         """Feed Ray's rule what has come due of a trial's mean curve; return whether the trial is to go."""
         needed = min(rule.min_seeds, self._seeds)
-        curves = list(self._curves[level][trial].values())
+        curves = list(self._curves[group][trial].values())
         reached = sorted((curve.budgets[-1] for curve in curves), reverse=True)
         if len(reached) < needed:
             return False
         come_so_far = reached[needed - 1]
-        ray_rule = self._rule_of(rule, level, trial, total)
+        ray_rule = self._rule_of(rule, group, trial, total)
         # At the very end there is nothing left to save; who goes on from there is decided between seeds.
         due = sorted(
             {b for curve in curves for b in curve.budgets if self._fed[trial] < b <= come_so_far and b < total}
@@ -125,21 +140,21 @@ class Arbiter:
             self._fed[trial] = budget
             value = fmean(curve.at(budget) for curve in curves if curve.budgets[-1] >= budget)
             decision = ray_rule.on_trial_result(None, _TrialStandIn(trial), {"budget": budget, "value": value})
-            others = sum(self._fed.get(other, 0.0) >= budget for other in self._curves[level] if other != trial)
+            others = sum(self._fed.get(other, 0.0) >= budget for other in self._curves[group] if other != trial)
             if decision == TrialScheduler.STOP and others >= rule.min_trials:
                 return True  # Ray's rules want to hear no more of a trial that they stopped
         return False
 
-    def _merits_its_next_seed(self, rule: Asha | Median, level: str, trial: str) -> bool:
+    def _merits_its_next_seed(self, rule: Asha | Median, group: _Group, trial: str) -> bool:
         """Whether a trial with finished seeds and further ones to go is among the best of those with as many."""
-        count = len(_ended(self._curves[level][trial]))
+        count = len(_ended(self._curves[group][trial]))
         if not min(rule.min_seeds, self._seeds) <= count < self._seeds:
             return True
-        rivals = [_ended(curves) for curves in self._curves[level].values()]
+        rivals = [_ended(curves) for curves in self._curves[group].values()]
         standings = sorted(self._standing(ended[:count]) for ended in rivals if len(ended) >= count)
         one_of = rule.reduction_factor if isinstance(rule, Asha) else 2.0
         kept = min(max(_SPEAKERS, math.ceil(len(standings) / one_of)), len(standings))
-        return self._standing(_ended(self._curves[level][trial])) <= standings[kept - 1]
+        return self._standing(_ended(self._curves[group][trial])) <= standings[kept - 1]
 
     def _standing(self, ended: list[_Curve]) -> tuple[float, float]:
         """Return the sort key of a trial, the best first: by how soon its runs reached their goal, then by how they
@@ -148,12 +163,12 @@ class Arbiter:
         return fmean(curve.used or 1.0 for curve in ended), fmean(sign * curve.last for curve in ended)
 
     def _rule_of(
-        self, rule: Asha | Median, level: str, trial: str, total: float
+        self, rule: Asha | Median, group: _Group, trial: str, total: float
     ) -> AsyncHyperBandScheduler | MedianStoppingRule:
-        """Return the level's rule, made at its first report, when the size of the budget is known."""
-        if level not in self._levels:
-            self._levels[level] = _ray_rule(rule, self._metric, total)
-        ray_rule = self._levels[level]
+        """Return the group's rule, made at its first report, when the size of the budget is known."""
+        if group not in self._rules:
+            self._rules[group] = _ray_rule(rule, self._metric, total)
+        ray_rule = self._rules[group]
         if trial not in self._fed:
             ray_rule.on_trial_add(None, _TrialStandIn(trial))
             self._fed[trial] = 0.0

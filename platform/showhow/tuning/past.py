@@ -4,10 +4,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from showhow.evidence.settings import settings_of
 from showhow.study.plan import planned_trials
 from showhow.study.study import Study
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted
-from showhow.tuning.arbiter import Arbiter
+from showhow.tuning.arbiter import Arbiter, Setting
 from showhow.tuning.ladder import INFEASIBLE
 
 
@@ -34,7 +35,7 @@ class Past:
 
 def replay(study: Study, events: list[Event]) -> Past:
     """Return what the events tell, in the order in which they happened."""
-    past = Past(Arbiter(study.stop, len(study.seeds)), Counter(), Counter(), ())
+    past = Past(Arbiter(study.stop, len(study.seeds), _settings(study)), Counter(), Counter(), ())
     starts: dict[str, RunStarted] = {}
     running: dict[str, None] = {}
     for event in events:
@@ -51,6 +52,13 @@ def replay(study: Study, events: list[Event]) -> Past:
                 running.pop(event.run, None)
                 _end(past, starts[event.run], event)
     return Past(past.arbiter, past.attempts, past.finished, tuple(running))
+
+
+def _settings(study: Study) -> dict[str, Setting]:
+    """Return by trial which of the settings it has that the study compares beside the levels; nothing where it compares
+    none."""
+    axes = list(dict.fromkeys(axis for setting in settings_of(study.search) for axis in setting))
+    return {trial.name: tuple(trial.point[axis] for axis in axes) for trial in study.trials} if axes else {}
 
 
 def _end(past: Past, start: RunStarted, event: RunEnded) -> None:

@@ -21,7 +21,6 @@ from showhow.datasets.prepare import Preparation
 from showhow.evidence.result import StudyResult
 from showhow.fingerprint import Json
 from showhow.metrics import on_split
-from showhow.study.fitting import fitting_layout_of
 from showhow.study.plan import planned_trials
 from showhow.study.room import Cluster, Demand
 from showhow.study.study import Study
@@ -33,6 +32,7 @@ from showhow.tracking.tracker import Event, Reported, RunNoted, RunStatus, Study
 from showhow.tuning.cluster import connected
 from showhow.tuning.folder import StudyFolder, home_folder
 from showhow.tuning.keeper import Keeper
+from showhow.tuning.layouts import Layouts
 
 _FACTS_OF = ("showhow", "ray", "torch", "transformers", "deepspeed", "mlflow", "pyarrow", "numpy")
 
@@ -106,8 +106,8 @@ class _Sitting:
         """Run what is left and conclude."""
         study = self.study
         trials = planned_trials(study)
-        layouts = tuple(fitting_layout_of(trial, study.resources, study.sharding) for trial in trials)
-        demand = Demand(len(trials) * len(study.seeds), layouts, study.resources)
+        layouts = Layouts(study)
+        demand = Demand(len(trials) * len(study.seeds), layouts.planned, study.resources)
         preparing = self.beside.submit(preparation.prepare_small, trials)
         with connected(address, demand) as cluster:
             from showhow.tuning.past import replay
@@ -118,7 +118,10 @@ class _Sitting:
             preparation.may_use_cluster = False
             self._begin(cluster)
             tracker = Trackers([self.tracker, _OnceTraining(self._foresee)])
-            session = Session(study, self.folder, preparation, tracker, trainable)
+            room = cluster.devices(study.resources)
+            session = Session(
+                study, self.folder, preparation, tracker, lambda trial: layouts.of(trial, room), trainable
+            )
             past = replay(study, self.events)
             is_over = session.run(self.events, past, cluster.runs_at_once(demand))
         result = _write_result(self.folder)

@@ -17,8 +17,9 @@ from showhow.datasets.prepare import Preparation
 from showhow.errors import UserError
 from showhow.evidence.journal import read_outcomes
 from showhow.study.assignment import Assignment
-from showhow.study.fitting import layout_of
+from showhow.study.layout import Layout
 from showhow.study.study import Study
+from showhow.study.trial import Trial
 from showhow.tracking.tracker import Event, Tracker
 from showhow.tuning.folder import StudyFolder
 from showhow.tuning.past import Past
@@ -47,10 +48,13 @@ class Session:
         folder: StudyFolder,
         preparation: Preparation,
         tracker: Tracker,
+        layout_of: Callable[[Trial], Layout],
         trainable: Trainable | None,
     ) -> None:
-        """`trainable`: what runs in a trial's process; None is `run_as_laid_out`."""
+        """`layout_of`: how a trial of this sitting is laid out (see layouts.py). `trainable`: what runs in a trial's
+        process; None is `run_as_laid_out`."""
         self._study, self._folder, self._preparation, self._tracker = study, folder, preparation, tracker
+        self._layout_of = layout_of
         self._trainable = trainable or run_as_laid_out
 
     def run(self, events: list[Event], past: Past, at_once: int) -> bool:
@@ -87,7 +91,7 @@ class Session:
                     shards={split: Path(path) for split, path in ready.shards.items()},
                     tokenizer=Path(ready.tokenizer),
                     goal_accuracy=study.stop.goal_accuracy,
-                    layout=layout_of(run.trial, study.resources, study.sharding),
+                    layout=self._layout_of(run.trial),
                     checkpoints=self._folder.checkpoints / run.key,
                     save_every_seconds=60 * study.checkpoints.every_minutes,
                     keep_weights=study.checkpoints.keep_best > 0,
