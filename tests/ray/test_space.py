@@ -34,6 +34,17 @@ def test_seeds_are_outermost_so_that_every_trial_gets_its_first_seed_early(study
     assert len({run.key for run in runs}) == 12
 
 
+def test_in_the_last_seed_the_trials_that_took_longest_go_first(study: Study) -> None:
+    proposer = Proposer(study, Arbiter(NoStopping(), 2), [])
+    runs = iter(proposer)
+    took = {"trial-000": 3.0, "trial-001": 1.0, "trial-002": 9.0, "trial-003": 2.0, "trial-004": 9.0}
+    for _ in range(6):
+        run = next(runs)
+        proposer.tell(run.trial, 0.5, took.get(run.trial.name, 0.0))
+    order = ["trial-002", "trial-004", "trial-000", "trial-003", "trial-001", "trial-005"]
+    assert [run.trial.name for run in runs] == order
+
+
 def test_runs_done_in_an_earlier_sitting_are_not_proposed_again(study: Study) -> None:
     past = [outcome("trial-001", 0, 1e-3, 0.5)]
     keys = {run.key for run in Proposer(study, Arbiter(NoStopping(), 2), past)}

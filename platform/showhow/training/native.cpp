@@ -1,12 +1,12 @@
 // What a layer does besides matrix products, compiled: norm, attention, gate, cross-entropy, forward and backward.
 //
-// native.py compiles this file and says what each function takes; portable.py does the same with torch's operations.
+// native.py compiles this file and calls its functions for kernels.py (training) and decoder.py (replies). Tensors come as
+// addresses, their last dimension without gaps; sizes and strides count numbers, not bytes. Nothing is kept between calls.
 // `Narrow` is the type of matrix products: float, or bfloat16 as its 16 bits. All arithmetic here is in float32.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 #ifdef _OPENMP
 #include <omp.h>

@@ -151,12 +151,14 @@ class TuneEars(Callback):  # type: ignore[misc]
 
     def __init__(self, search: TuneSearch, recorder: Recorder, proposer: Proposer) -> None:
         self._search, self._recorder, self._proposer = search, recorder, proposer
+        self._began: dict[str, float] = {}
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (NOT_SAVED,)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
         """A run begins, or begins again after its process died."""
+        self._began[trial.trial_id] = time.monotonic()
         self._recorder.start(self._search.by_trial_id[trial.trial_id])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
@@ -170,7 +172,8 @@ class TuneEars(Callback):  # type: ignore[misc]
     def _over(self, trial: Any, reason: str) -> None:
         run = self._search.by_trial_id[trial.trial_id]
         self._recorder.end(run, "failed", reason=reason)
-        self._proposer.tell(run.trial, self._recorder.accuracy(run))
+        now = time.monotonic()
+        self._proposer.tell(run.trial, self._recorder.accuracy(run), now - self._began.get(trial.trial_id, now))
 
 
 def _reason(trial: Any) -> str:

@@ -2,7 +2,8 @@
 and random search) or from Optuna's TPE, one Optuna study per explanation level.
 
 For grid and random search seeds are outermost: every trial gets its first seed early, and trials stopped by then never
-spend the others. TPE learns from finished trials, so there a trial's seeds follow one another.
+spend the others. In the last seed the trials that took longest go first (Graham, SIAM J. Appl. Math. 17, 1969), so that
+no processor waits long for the last run. TPE learns from finished trials, so there a trial's seeds follow one another.
 """
 
 import warnings
@@ -52,24 +53,30 @@ class Proposer:
         """`past`: what earlier sittings of the study left."""
         self._study, self._arbiter = study, arbiter
         self._done = {run_key(run.trial, run.seed): run for run in past if run.status in ("finished", "stopped")}
+        self._seconds = {run.trial: run.seconds for run in past}
         self._tpe = TreeParzen(study, past) if study.search.method == "optuna" else None
 
     def __iter__(self) -> Iterator[Run]:
         for run in self._in_order():
             before = self._done.get(run.key)
             if before is not None:
-                self.tell(run.trial, before.selection)
+                self.tell(run.trial, before.selection, before.seconds)
             elif run.trial.name not in self._arbiter.stopped:
                 yield run
 
-    def tell(self, trial: Trial, accuracy: float | None) -> None:
-        """Say how a run ended (its last validation accuracy; None when it failed), for searches that learn from it."""
+    def tell(self, trial: Trial, accuracy: float | None, seconds: float = 0.0) -> None:
+        """Say how a run ended (its last validation accuracy; None when it failed), for searches that learn from it, and
+        how long it took."""
+        self._seconds[trial.name] = seconds
         if self._tpe is not None:
             self._tpe.tell(trial, accuracy, is_last=trial.name in self._arbiter.stopped)
 
     def _in_order(self) -> Iterator[Run]:
         if self._tpe is None:
-            yield from (Run(trial, seed) for seed in self._study.seeds for trial in self._study.trials)
+            *seeds, last = self._study.seeds
+            yield from (Run(trial, seed) for seed in seeds for trial in self._study.trials)
+            longest_first = sorted(self._study.trials, key=lambda trial: -self._seconds.get(trial.name, 0.0))
+            yield from (Run(trial, last) for trial in longest_first)
             return
         index = 0
         for _ in range(self._study.search.samples):
