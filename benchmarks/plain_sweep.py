@@ -1,8 +1,8 @@
 """The peer of sweep.py: the same study as a careful user writes it with Ray Tune and transformers' Trainer. No ShowHow.
 
 `python -m benchmarks.plain_sweep PLAN.json FOLDER` trains every point of a grid and writes FOLDER/results.json. What it
-does with care: one thread a trial, bfloat16 with eager attention and fused AdamW (the fastest of the Trainer's settings
-for this model), no checkpoints, no progress bars, one log an evaluation, all replies written as one batch with a
+does with care: one thread a trial, bfloat16 and fused AdamW (with eager attention, where the plan says so, the fastest
+of the Trainer's settings for this model), no checkpoints, no progress bars, one log an evaluation, all replies written as one batch with a
 key-value cache, no dashboard. Rows of a level are equally long, so grouping them by length would change nothing.
 Imports stand within what a trial calls, so that the driver does not wait for them.
 """
