@@ -2,9 +2,9 @@
 
 `python -m benchmarks.plain_sweep PLAN.json FOLDER` trains every point of a grid and writes FOLDER/results.json. What it
 does with care: one thread a trial, bfloat16 and fused AdamW (with eager attention, where the plan says so, the fastest
-of the Trainer's settings for this model), no checkpoints, no progress bars, one log an evaluation, all replies written as one batch with a
-key-value cache, no dashboard. Rows of a level are equally long, so grouping them by length would change nothing.
-Imports stand within what a trial calls, so that the driver does not wait for them.
+of the Trainer's settings for this model), no checkpoints, no progress bars, one log an evaluation, all replies written
+as one batch with a key-value cache, no dashboard. Rows of a level are equally long, so grouping them by length would
+change nothing. Imports stand within what a trial calls, so that the driver does not wait for them.
 """
 
 import json
