@@ -1,5 +1,6 @@
 """Replies that vLLM writes are ours. Those who have it name its Python by SHOWHOW_VLLM (study/vllm.py)."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def test_a_study_whose_replies_vllm_writes_comes_out_the_same_and_so_does_predic
     assert [one.reply for one in answers if isinstance(one, Answer)] == [row["reply"] for row in rows[0]["test"]]
 
 
-def test_a_model_that_vllm_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_vllm_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VLLM_PYTHON, sys.executable)  # which is not asked anything
     vllm = VllmReplies(seq2seq_folder(tmp_path / "t5"), 20, 4, torch.float32)
     with pytest.raises(TrialError, match="this one has an encoder"):
         vllm.write([np.array([5], dtype=np.int32)], 1, 3)

@@ -247,7 +247,7 @@ def _attended_backward(
 
 def _gathered(rows: Tensor, tokens: Tensor, symbols: int) -> Tensor:
     """Return the sums of the rows of equal tokens."""
-    sums = torch.zeros(1, symbols, rows.shape[-1])
+    sums, tokens = torch.zeros(1, symbols, rows.shape[-1]), tokens.contiguous()
     needed()("gathered", rows.dtype, tokens.numel(), rows.shape[-1], rows, tokens, sums)
     return sums.to(rows.dtype)
 
