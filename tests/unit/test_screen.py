@@ -13,12 +13,17 @@ NOTED = RunNoted(RUN, "resumed", 400, "goes on from the checkpoint after 400 exa
 ENDED = RunEnded(RUN, "finished", None, None, {}, 2.0)
 
 
-def test_a_note_is_a_plain_line() -> None:
+def told(*events: Event) -> list[str]:
+    """The plain lines of some events."""
     out = io.StringIO()
     lines = PlainLines(Console(file=out, width=200))
-    for event in (STARTED, NOTED, ENDED):
+    for event in events:
         lines.record(event)
-    started, noted, ended = out.getvalue().splitlines()
+    return out.getvalue().splitlines()
+
+
+def test_a_note_is_a_plain_line() -> None:
+    started, noted, ended = told(STARTED, NOTED, ENDED)
     assert started.endswith("trial-000/seed-0 long: started (attempt 2)")
     assert noted.endswith("trial-000/seed-0 long: resumed: goes on from the checkpoint after 400 examples")
     assert ended.endswith("trial-000/seed-0 long: finished")
@@ -46,10 +51,6 @@ def test_the_seconds_in_which_the_processes_of_a_run_start_are_told() -> None:
     assert "starting 2 processes" in at_first
     assert "0 of 1 runs ended, 1 running" in at_first
     assert "start" not in later
-    out = io.StringIO()
-    lines = PlainLines(Console(file=out, width=200))
-    for event in (STARTED, starting, started):
-        lines.record(event)
-    _, first, second = out.getvalue().splitlines()
+    _, first, second = told(STARTED, starting, started)
     assert first.endswith("trial-000/seed-0 long: starting 2 processes")
     assert second.endswith("trial-000/seed-0 long: 2 processes started")
