@@ -20,8 +20,8 @@ SHARE_OF_PEAK = 0.4
 CPU_FLOPS = {"float32": 85e9, "bfloat16": 150e9}
 # What a pass over a micro-batch takes on such a CPU beside its products: for itself, and for each attention or
 # feed-forward part of the model. For llama and t5 models of 0.3M and 5M parameters in both types, with compiled
-# operations, this and the products gave 1.1 to 1.3 times what was measured. Without them a step takes half as long again
-# and more (docs/performance.md).
+# operations, this and the products gave 1.1 to 1.3 times what was measured. Without them a step takes at least half as
+# long again (docs/performance.md).
 _PASS_SECONDS, _PART_SECONDS = 2e-3, 1e-3
 
 
