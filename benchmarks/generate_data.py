@@ -30,8 +30,8 @@ from benchmarks.measure import Figure, alternately, spread
 from showhow.datasets.generate import generate
 from showhow.datasets.manifest import Manifest
 from showhow.fingerprint import file_sha256
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.seeds import rng_for
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks import task_named
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level, explain

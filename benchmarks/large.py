@@ -42,10 +42,10 @@ from benchmarks.utilisation import GPU_SIZES, utilisation
 from showhow.datasets.generate import generate
 from showhow.datasets.tokenise import tokenise
 from showhow.datasets.tokenizer import symbol_tokenizer
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
-from showhow.study.deepspeed_config import Precision, deepspeed_config
-from showhow.study.layout import Layout
-from showhow.study.recipe import Recipe
+from showhow.machines.deepspeed_config import Precision, deepspeed_config
+from showhow.machines.layout import Layout
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.recipe import Recipe
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
 from showhow.training.batches import IGNORED, row_order, training_batches

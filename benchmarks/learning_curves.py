@@ -13,12 +13,12 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from showhow.datasets.prepare import Preparation
+from showhow.machines.assignment import Assignment
+from showhow.machines.fitting import layout_of
 from showhow.metrics import TEST, VALIDATION, on_split
-from showhow.study.assignment import Assignment
-from showhow.study.fitting import layout_of
-from showhow.study.sections import Resources, Sharding
+from showhow.sections.resources import Resources, Sharding
+from showhow.sections.trial import Trial
 from showhow.study.study import Study
-from showhow.study.trial import Trial
 
 SEEDS = range(4)
 
@@ -106,7 +106,7 @@ def record(recording: Recording, seconds: float) -> int:
 
 
 def _run(trial: Trial, seed: int, preparation: Preparation) -> Curve:
-    from showhow.methods.sft import fine_tune
+    from showhow.bench.fine_tune import fine_tune
 
     ready = preparation.of(trial)
     reports: list[dict[str, float]] = []

@@ -29,8 +29,8 @@ from showhow.datasets.generate import generate
 from showhow.datasets.manifest import Manifest
 from showhow.datasets.tokenise import tokenise
 from showhow.datasets.tokenizer import SpecialIds, StudyTokenizer, symbol_tokenizer
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
-from showhow.study.recipe import Recipe
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.recipe import Recipe
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
 from showhow.training.batches import IGNORED, Batch, training_batches

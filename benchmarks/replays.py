@@ -1,6 +1,6 @@
 """Studies replayed from recorded learning curves, as a stop rule would have had them.
 
-Reports come in the order in which they would come: every trial's first seed first (tuning/space.py), two runs at once,
+Reports come in the order in which they would come: every trial's first seed first (sweep/proposer.py), two runs at once,
 three waiting in Ray Tune's queue that start though their trial was given up meanwhile, time by examples. The judge is
 the arbiter that real studies have, or a peer.
 """
@@ -20,8 +20,8 @@ from showhow.evidence.compare import compare
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult
 from showhow.metrics import VALIDATION, on_split
+from showhow.sweep.arbiter import Arbiter
 from showhow.tasks.explain import Level
-from showhow.tuning.arbiter import Arbiter
 
 # A run confirms its goal on the whole validation split. Only a part of it is recorded: the next report stands for that.
 GOAL, SOLVED, IN_A_ROW = 0.98, 0.95, 2

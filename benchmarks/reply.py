@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 
 from benchmarks.measure import Figure, alternately, seconds, spread
 from showhow.training.memory import keep_freed_memory
-from showhow.training.reply import greedy_replies
+from showhow.training.replies.reply import greedy_replies
 from showhow.training.tokens import SpecialTokens
 
 VOCABULARY = 40

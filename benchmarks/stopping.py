@@ -40,8 +40,8 @@ from benchmarks.replays import (
     replay,
 )
 from showhow.evidence.result import LevelRow, StudyResult
-from showhow.study.stopping import Asha, Median, NoStopping
-from showhow.tuning.arbiter import Arbiter
+from showhow.sections.stopping import Asha, Median, NoStopping
+from showhow.sweep.arbiter import Arbiter
 
 # Points of the search space and share of the budget. With two thirds of the budget the levels are learned by few of the
 # points and late, some seeds by luck: what a rule must bear that promises not to kill runs about to click.

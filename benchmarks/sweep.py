@@ -29,16 +29,16 @@ import pyarrow.parquet as pq
 
 from benchmarks.measure import Figure, spread
 from showhow.datasets.prepare import Preparation
+from showhow.home.folder import StudyFolder
+from showhow.home.results import stored_result
 from showhow.metrics import TEST, VALIDATION
-from showhow.study.dataset_spec import TRAIN
-from showhow.study.recipe import ScratchModel
+from showhow.sections.dataset_spec import TRAIN
+from showhow.sections.recipe import ScratchModel
+from showhow.sections.trial import Trial
 from showhow.study.study import Study
-from showhow.study.trial import Trial
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import Reported, RunEnded, RunStarted, StudyStarted
 from showhow.training.tokens import TokenFile
-from showhow.tuning.folder import StudyFolder
-from showhow.tuning.stored import stored_result
 
 STUDY = "search_spaces/quickstart.toml"
 SHORT = ("seeds=[0]", "search.samples=1")

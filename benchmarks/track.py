@@ -27,8 +27,8 @@ from mlflow.entities import Metric
 from benchmarks.measure import REPEATS, Figure, spread
 from showhow.fingerprint import Json
 from showhow.tracking.jsonl import JsonlTracker, encode
-from showhow.tracking.mlflow import EXPERIMENT, MlflowTracker
-from showhow.tracking.server import serve_ui
+from showhow.tracking.mlflow.server import serve_ui
+from showhow.tracking.mlflow.tracker import EXPERIMENT, MlflowTracker
 from showhow.tracking.several import Trackers
 from showhow.tracking.tracker import Event, RepliesSampled, Reported, RunEnded, RunStarted, StudyStarted
 

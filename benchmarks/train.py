@@ -33,8 +33,8 @@ from benchmarks.measure import REPEATS, Figure, seconds, spread
 from showhow.datasets.generate import generate
 from showhow.datasets.tokenise import tokenise
 from showhow.datasets.tokenizer import symbol_tokenizer
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
-from showhow.study.recipe import Recipe, ScratchModel
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
 from showhow.training.batches import IGNORED, row_order, training_batches

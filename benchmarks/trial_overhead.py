@@ -27,10 +27,10 @@ from ray.tune.schedulers import FIFOScheduler
 import ray
 from benchmarks.measure import REPEATS, Figure, spread
 from ray import tune
+from showhow.processes.trial import MESSAGE, METRICS, OUTCOME
 from showhow.study.study import Study
+from showhow.sweep.run_study import run_study
 from showhow.tracking.tracker import Event, Reported, RunEnded
-from showhow.tuning.run_study import run_study
-from showhow.tuning.trial import MESSAGE, METRICS, OUTCOME
 
 _LEAN = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "3600"}
 _STUDY = """

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Figure, spread
-from showhow.study.recipe import Recipe, ScratchModel
+from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.training.batches import StepBatch
 from showhow.training.engine import PlainEngine
 from showhow.training.model import build_model, is_seq2seq

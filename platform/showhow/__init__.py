@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from showhow.errors import TrialError, UserError
     from showhow.study.study import Study
-    from showhow.tuning.run_study import run_study
+    from showhow.sweep.run_study import run_study
 
 __version__ = "0.1.0"
 __all__ = ["Study", "TrialError", "UserError", "__version__", "run_study"]
@@ -18,7 +18,7 @@ _HOMES = {
     "Study": "showhow.study.study",
     "TrialError": "showhow.errors",
     "UserError": "showhow.errors",
-    "run_study": "showhow.tuning.run_study",
+    "run_study": "showhow.sweep.run_study",
 }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from showhow.tracking.mlflow import MlflowTracker, publish_views
-from showhow.tracking.server import serve_ui
+from showhow.tracking.mlflow.server import serve_ui
+from showhow.tracking.mlflow.tracker import MlflowTracker, publish_views
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

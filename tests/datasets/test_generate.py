@@ -20,7 +20,7 @@ from showhow.datasets.manifest import MANIFEST, Manifest
 from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level, symbols
 
@@ -28,7 +28,7 @@ GENERATE = """
 import sys
 from pathlib import Path
 from showhow.datasets.generate import generate
-from showhow.study.dataset_spec import DatasetSpec
+from showhow.sections.dataset_spec import DatasetSpec
 print("ready", flush=True)
 sys.stdin.readline()
 generate(DatasetSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), on_cluster=False)

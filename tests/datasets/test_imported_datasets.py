@@ -21,11 +21,11 @@ from showhow.datasets.prepare import Preparation
 from showhow.datasets.tokenise import tokenise
 from showhow.datasets.tokenizer import symbol_tokenizer
 from showhow.errors import UserError
-from showhow.study.dataset_spec import TRAIN, DatasetSpec, question_hash
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec, question_hash
 from showhow.study.study import Study
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level, symbols
-from showhow.tasks.imported_file import located
+from showhow.tasks.imported.file import located
 from showhow.training.tokens import TokenFile
 
 STUDY = Path(__file__).parents[2] / "search_spaces" / "lora_qwen.toml"

@@ -9,9 +9,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from showhow.datasets.generate import is_large
 from showhow.datasets.prepare import Preparation
 from showhow.errors import UserError
-from showhow.study.dataset_spec import TRAIN
+from showhow.sections.dataset_spec import TRAIN
+from showhow.sections.recipe import PretrainedModel
 from showhow.study.plan import planned_trials
-from showhow.study.recipe import PretrainedModel
 from showhow.study.study import Study
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.toml"

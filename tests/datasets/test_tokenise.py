@@ -24,7 +24,7 @@ from showhow.datasets.manifest import Manifest
 from showhow.datasets.tokenise import Lengths, read_lengths, tokenise
 from showhow.datasets.tokenizer import SPARE_SEPARATOR, StudyTokenizer, pretrained_tokenizer, symbol_tokenizer
 from showhow.errors import TrialError, UserError
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks import TASKS, task_named
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level

@@ -6,10 +6,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from showhow.study.stopping import Asha, Median, NoStopping
+from showhow.sections.stopping import Asha, Median, NoStopping
 from showhow.study.study import Study
-from showhow.tuning.arbiter import Arbiter
-from showhow.tuning.past import replay
+from showhow.sweep.arbiter import Arbiter
+from showhow.sweep.replay import replay
 
 BUDGET = 1000
 EVERY = 100

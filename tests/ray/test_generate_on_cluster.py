@@ -10,7 +10,7 @@ from ray.data import DataContext, ExecutionResources
 
 import ray
 from showhow.datasets.generate import Block, generate, run_blocks
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
 

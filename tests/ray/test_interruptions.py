@@ -13,9 +13,9 @@ from typing import Any
 from showhow.evidence.journal import read_outcomes
 from showhow.evidence.outcome import RunOutcome
 from showhow.study.study import Study
+from showhow.sweep.run_study import run_study
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted
-from showhow.tuning.run_study import run_study
 
 SAVE_AT_EACH_REPORT = "checkpoints.every_minutes=0"
 LONG_RUNS = ("--set", "recipe.max_examples=3200", "evaluation.every_examples=80")
@@ -186,8 +186,8 @@ def test_a_run_that_finds_no_room_is_infeasible_while_its_sibling_finishes(tiny_
         import resource
         from pathlib import Path
 
-        from showhow.methods.sft import fine_tune
-        from showhow.tuning.trial import assignment, run_trial
+        from showhow.bench.fine_tune import fine_tune
+        from showhow.processes.trial import assignment, run_trial
 
         run = assignment(config)
         if run.trial.level != "long":

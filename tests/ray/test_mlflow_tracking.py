@@ -24,8 +24,8 @@ from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from showhow.errors import UserError
 from showhow.tracking.address import tracking_uri
-from showhow.tracking.mlflow import MlflowTracker, check_reachable, publish_views, study_identity
-from showhow.tracking.server import UiServer, serve_ui
+from showhow.tracking.mlflow.server import UiServer, serve_ui
+from showhow.tracking.mlflow.tracker import MlflowTracker, check_reachable, publish_views, study_identity
 from showhow.tracking.tracker import (
     Event,
     RepliesSampled,
@@ -447,7 +447,7 @@ def test_stopping_the_server_leaves_no_process(empty_store: Path, tmp_path: Path
 def test_a_server_ends_with_whoever_started_it(empty_store: Path, tmp_path: Path) -> None:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     program = (
-        "import sys, time; from showhow.tracking.server import serve_ui; server = serve_ui(sys.argv[1]);"
+        "import sys, time; from showhow.tracking.mlflow.server import serve_ui; server = serve_ui(sys.argv[1]);"
         "print(server.process.pid, flush=True); time.sleep(600)"
     )
     uri = f"sqlite:///{tmp_path}/mlflow.db"

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from showhow.datasets.prepare import Preparation
-from showhow.study.stopping import Asha
+from showhow.sections.stopping import Asha
 from showhow.study.study import Study
+from showhow.sweep.arbiter import Arbiter
+from showhow.sweep.proposer import Run
+from showhow.sweep.recorder import Recorder
 from showhow.tracking.jsonl import JsonlTracker, read_events
 from showhow.tracking.tracker import RunEnded, RunStarted
-from showhow.tuning.arbiter import Arbiter
-from showhow.tuning.recorder import Recorder
-from showhow.tuning.space import Run
 
 FINAL = {"examples": 800.0, "tokens": 8000.0, "flops": 1e9, "train_loss": 9.0, "validation/accuracy": 1.0}
 OUTCOME = {"outcome": {"reached_goal": True, "grades": "1", "samples": {}}}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from showhow.evidence.outcome import RunOutcome
-from showhow.study.stopping import NoStopping
+from showhow.sections.stopping import NoStopping
 from showhow.study.study import Study
-from showhow.tuning.arbiter import Arbiter
-from showhow.tuning.space import Proposer, run_key
+from showhow.sweep.arbiter import Arbiter
+from showhow.sweep.proposer import Proposer, run_key
 
 SEARCH = "\n[search.learning_rate]\nlog_uniform = [1e-4, 1e-2]\n"
 

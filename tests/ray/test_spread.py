@@ -17,9 +17,9 @@ from test_interruptions import command_line
 
 import ray
 from showhow.study.study import Study
+from showhow.sweep.run_study import run_study
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted
-from showhow.tuning.run_study import run_study
 
 ALIKE = ("seeds=[0]", "recipe.precision=float32", "recipe.learning_rate=1e-3")
 DEVICES = {"two": "resources.devices_per_trial=2", "one": "resources.devices_per_trial=1"}
@@ -101,8 +101,8 @@ def mishaps(folder: Path) -> Callable[[dict[str, Any]], None]:
     def trial(config: dict[str, Any]) -> None:
         from functools import partial
 
-        from showhow.tuning.trial import assignment, carry_out, resources, tell
-        from showhow.tuning.workers import work_together
+        from showhow.processes.trial import assignment, carry_out, resources, tell
+        from showhow.processes.workers import work_together
 
         carry_out(
             assignment(config),

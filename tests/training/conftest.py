@@ -11,12 +11,12 @@ import torch
 from showhow.datasets.generate import generate
 from showhow.datasets.tokenise import tokenise
 from showhow.datasets.tokenizer import StudyTokenizer, symbol_tokenizer
-from showhow.study.assignment import Assignment
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
-from showhow.study.fitting import layout_of
-from showhow.study.recipe import Recipe, ScratchModel
-from showhow.study.sections import Resources, Sharding
-from showhow.study.trial import Trial
+from showhow.machines.assignment import Assignment
+from showhow.machines.fitting import layout_of
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.recipe import Recipe, ScratchModel
+from showhow.sections.resources import Resources, Sharding
+from showhow.sections.trial import Trial
 from showhow.tasks import task_named
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level

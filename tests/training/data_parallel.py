@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from showhow.study.adapter import Lora
-from showhow.study.layout import Layout
-from showhow.study.recipe import ModelSpec, PretrainedModel, Recipe, ScratchModel
+from showhow.machines.layout import Layout
+from showhow.sections.adapter import Lora
+from showhow.sections.recipe import ModelSpec, PretrainedModel, Recipe, ScratchModel
 from showhow.tasks.explain import Level
 from showhow.training.adapter import bare
 from showhow.training.batches import training_batches

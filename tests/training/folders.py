@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from showhow.datasets.examples import draw_block
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks import task_named
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level

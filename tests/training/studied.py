@@ -5,19 +5,19 @@ from pathlib import Path
 
 import torch
 
+from showhow.bench.fine_tune import fine_tune
 from showhow.datasets.prepare import Preparation
-from showhow.methods.sft import fine_tune
-from showhow.study.assignment import Assignment
-from showhow.study.fitting import layout_of
+from showhow.home.folder import StudyFolder
+from showhow.home.results import write_result
+from showhow.machines.assignment import Assignment
+from showhow.machines.fitting import layout_of
+from showhow.sections.trial import Trial
 from showhow.study.study import Study
-from showhow.study.trial import Trial
+from showhow.sweep.recorder import flat_params
 from showhow.tracking.jsonl import JsonlTracker
-from showhow.tracking.mlflow import MlflowTracker
+from showhow.tracking.mlflow.tracker import MlflowTracker
 from showhow.tracking.several import Trackers
 from showhow.tracking.tracker import RepliesSampled, Reported, RunEnded, RunStarted, StudyEnded, StudyStarted, Tracker
-from showhow.tuning.folder import StudyFolder
-from showhow.tuning.recorder import flat_params
-from showhow.tuning.stored import write_result
 
 SMALL = """
 name = "small"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from showhow.errors import TrialError
-from showhow.study.recipe import Recipe, ScratchModel
+from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
 from showhow.training.batches import IGNORED, causal_batch, packed_batch, row_order, seq2seq_batch, training_batches
 from showhow.training.engine import response_loss

@@ -15,12 +15,12 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from showhow.bench.fine_tune import Outcome, fine_tune
 from showhow.errors import TrialError
-from showhow.methods.sft import Outcome, fine_tune
-from showhow.study.adapter import Lora
-from showhow.study.assignment import Assignment
-from showhow.study.recipe import PretrainedModel
-from showhow.study.trial import Trial
+from showhow.machines.assignment import Assignment
+from showhow.sections.adapter import Lora
+from showhow.sections.recipe import PretrainedModel
+from showhow.sections.trial import Trial
 from showhow.training.checkpoint_files import read_weights
 
 Told = list[dict[str, float]]
@@ -213,8 +213,8 @@ def test_a_disk_that_cannot_be_written_is_an_error_of_the_run(run: Callable[...,
 
 TRAIN = """
 import sys
-from showhow.methods.sft import fine_tune
-from showhow.study.assignment import Assignment
+from showhow.bench.fine_tune import fine_tune
+from showhow.machines.assignment import Assignment
 
 fine_tune(Assignment.model_validate_json(sys.argv[1]), lambda metrics: print(metrics["examples"], flush=True))
 """

@@ -9,9 +9,9 @@ import pytest
 import torch
 from test_checkpoint import BATCH, Told, checkpoints, cut_short, told_until
 
-from showhow.study.assignment import Assignment
-from showhow.study.layout import Layout
-from showhow.study.trial import Trial
+from showhow.machines.assignment import Assignment
+from showhow.machines.layout import Layout
+from showhow.sections.trial import Trial
 
 STAGE = 2
 

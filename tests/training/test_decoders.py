@@ -30,14 +30,15 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from showhow.study.recipe import PretrainedModel
-from showhow.training.decoder import TABLE_VOCABULARY, Decoder
-from showhow.training.llama_decoder import LlamaDecoder
+from showhow.sections.recipe import PretrainedModel
+from showhow.training.cpu.attention_cache import TABLE_VOCABULARY
+from showhow.training.cpu.llama_decoder import LlamaDecoder
+from showhow.training.cpu.t5_decoder import T5Decoder
 from showhow.training.model import build_model, is_seq2seq
-from showhow.training.reply import greedy_replies
-from showhow.training.t5_decoder import T5Decoder
+from showhow.training.replies.decoder import Decoder
+from showhow.training.replies.reply import greedy_replies
+from showhow.training.replies.transformers_decoder import CausalDecoder, Seq2SeqDecoder
 from showhow.training.tokens import SpecialTokens
-from showhow.training.transformers_decoder import CausalDecoder, Seq2SeqDecoder
 
 small = {"vocab_size": 60, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}

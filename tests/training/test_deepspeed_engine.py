@@ -12,7 +12,7 @@ from data_parallel import LLAMA, SHARE_ALL, STEPS, T5, Case, Result, plain, pret
 from safetensors.torch import load_file, save_file
 
 from showhow.datasets.tokenizer import symbol_tokenizer
-from showhow.study.adapter import Lora
+from showhow.sections.adapter import Lora
 from showhow.tasks.base import Task
 
 MODELS = {"llama": LLAMA, "t5": T5}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from showhow.study.recipe import Recipe, ScratchModel
+from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
 from showhow.training.batches import IGNORED, Batch, StepBatch, causal_batch, seq2seq_batch
 from showhow.training.engine import END_TO_END, PlainEngine, learning_rate_at, response_loss

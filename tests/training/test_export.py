@@ -17,16 +17,16 @@ from safetensors.torch import load_file
 from studied import LLAMA, SMALL, T5, studied
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from showhow.cli import DONE, USER_ERROR, main
+from showhow.cli.main import DONE, USER_ERROR, main
 from showhow.errors import UserError
-from showhow.methods.answer import ask
-from showhow.study.exported import Exported
+from showhow.export.answer import ask
+from showhow.home.export import ExportedRun, Wish, export_run
+from showhow.home.folder import StudyFolder
+from showhow.models.exported import Exported
 from showhow.tasks.asking import Answer, read_question
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import RepliesSampled
 from showhow.training.tokens import TokenFile
-from showhow.tuning.exported import ExportedRun, Wish, export_run
-from showhow.tuning.folder import StudyFolder
 
 LORA = 'adapter = { kind = "lora", rank = 4 }\n'
 Made = Callable[..., StudyFolder]

@@ -10,11 +10,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
-from showhow.study.recipe import Recipe, ScratchModel
+from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
 from showhow.training.batches import IGNORED, Batch, StepBatch, causal_batch, packed_batch, seq2seq_batch
+from showhow.training.cpu.loss import lean_loss
 from showhow.training.engine import PlainEngine, response_loss
-from showhow.training.lean import lean_loss
 from showhow.training.model import build_model
 from showhow.training.tokens import TokenFile
 

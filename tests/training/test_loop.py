@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from showhow.errors import OutOfMemoryError, TrialError
-from showhow.study.recipe import Recipe, ScratchModel
+from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
 from showhow.training.batches import StepBatch, training_batches
 from showhow.training.engine import PlainEngine, learning_rate_at

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from folders import qwen_folder
 
+from showhow.bench.fine_tune import fine_tune
 from showhow.datasets.prepare import Preparation
-from showhow.methods.sft import fine_tune
-from showhow.study.assignment import Assignment
-from showhow.study.layout import Layout
+from showhow.machines.assignment import Assignment
+from showhow.machines.layout import Layout
 from showhow.study.study import Study
 from showhow.training.tokens import TokenFile
 

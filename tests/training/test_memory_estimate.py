@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from showhow.study.assignment import Assignment
-from showhow.study.layout import Layout
-from showhow.study.lengths import training_lengths
-from showhow.study.memory import Memory, memory_of
-from showhow.study.model_sizes import sizes_of
-from showhow.study.trial import Trial
+from showhow.machines.assignment import Assignment
+from showhow.machines.estimate import Memory, memory_of
+from showhow.machines.layout import Layout
+from showhow.models.lengths import training_lengths
+from showhow.models.sizes import sizes_of
+from showhow.sections.trial import Trial
 
 WITHIN = 0.25
 LLAMA = {"hidden_size": 256, "layers": 4}
@@ -89,7 +89,7 @@ def test_a_larger_model_is_estimated_as_well_as_what_the_program_takes(assigned:
 def main() -> None:
     import torch
 
-    from showhow.methods.sft import fine_tune
+    from showhow.bench.fine_tune import fine_tune
 
     torch.set_num_threads(1)
     fine_tune(Assignment.model_validate_json(sys.argv[1]), lambda _: None)

@@ -14,7 +14,7 @@ from transformers import GPT2LMHeadModel
 
 from showhow.datasets.tokenizer import StudyTokenizer, pretrained_tokenizer
 from showhow.errors import TrialError
-from showhow.study.recipe import PretrainedModel, Recipe, ScratchModel
+from showhow.sections.recipe import PretrainedModel, Recipe, ScratchModel
 from showhow.tasks.explain import Level
 from showhow.training.batches import training_batches
 from showhow.training.engine import PlainEngine

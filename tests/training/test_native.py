@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
-from showhow.training import native
 from showhow.training.batches import IGNORED
+from showhow.training.cpu import native
 from showhow.training.engine import response_loss
 
 needs_compiler = pytest.mark.skipif(native.compiled() is None, reason="no C++ compiler here")

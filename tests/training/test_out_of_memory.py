@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
+from showhow.bench.fine_tune import fine_tune
 from showhow.errors import OutOfMemoryError
-from showhow.methods.sft import fine_tune
-from showhow.study.assignment import Assignment
-from showhow.study.trial import Trial
-from showhow.tuning.ladder import climb
+from showhow.machines.assignment import Assignment
+from showhow.processes.ladder import climb
+from showhow.sections.trial import Trial
 
 # What the process may have is limited in addresses (RLIMIT_AS), once all that is imported late has been.
 TRAIN = """
 import json, resource, sys
 from pathlib import Path
 from showhow.errors import TrialError
-from showhow.methods.sft import fine_tune
-from showhow.study.assignment import Assignment
-from showhow.tuning.ladder import climb
+from showhow.bench.fine_tune import fine_tune
+from showhow.machines.assignment import Assignment
+from showhow.processes.ladder import climb
 
 run, small, megabytes = *map(Assignment.model_validate_json, sys.argv[1:3]), int(sys.argv[3])
 fine_tune(small, lambda metrics: None)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from showhow.datasets.tokenizer import symbol_tokenizer
-from showhow.study.lengths import vocabulary_size
-from showhow.study.model_sizes import sizes_of
-from showhow.study.recipe import ScratchModel
+from showhow.models.lengths import vocabulary_size
+from showhow.models.sizes import sizes_of
+from showhow.sections.recipe import ScratchModel
 from showhow.study.study import Study
 from showhow.tasks import TASKS, task_named
 from showhow.training import model as real

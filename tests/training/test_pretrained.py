@@ -16,21 +16,21 @@ from transformers import PreTrainedTokenizerFast
 
 from showhow.datasets.tokenizer import StudyTokenizer, check_settings, pretrained_tokenizer
 from showhow.errors import TrialError, UserError
-from showhow.study.adapter import Adapter, Dora, Lora, PromptTuning, RsLora
-from showhow.study.recipe import PretrainedModel, Recipe, ScratchModel
-from showhow.study.sections import Data, Evaluation
-from showhow.study.trial import Trial
-from showhow.study.weights import INDEX
+from showhow.models.weights import INDEX
+from showhow.sections.adapter import Adapter, Dora, Lora, PromptTuning, RsLora
+from showhow.sections.data import Data, Evaluation
+from showhow.sections.recipe import PretrainedModel, Recipe, ScratchModel
+from showhow.sections.trial import Trial
 from showhow.tasks.explain import Level
 from showhow.training.batches import training_batches
 from showhow.training.engine import PlainEngine, response_loss
 from showhow.training.evaluate import evaluate
 from showhow.training.loop import train
 from showhow.training.model import build_model, flops_per_token, is_seq2seq, parameter_count, positions
-from showhow.training.reply import _padded as padded
-from showhow.training.reply import greedy_replies
+from showhow.training.replies.reply import _padded as padded
+from showhow.training.replies.reply import greedy_replies
+from showhow.training.replies.transformers_decoder import CausalDecoder, Seq2SeqDecoder
 from showhow.training.tokens import SpecialTokens, TokenFile
-from showhow.training.transformers_decoder import CausalDecoder, Seq2SeqDecoder
 
 Files = Callable[..., TokenFile]
 Recipes = Callable[..., Recipe]

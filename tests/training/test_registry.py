@@ -8,12 +8,12 @@ import pytest
 from mlflow import MlflowClient
 from studied import LLAMA, SMALL, T5, studied
 
-from showhow.cli import DONE, USER_ERROR, main
+from showhow.cli.main import DONE, USER_ERROR, main
+from showhow.home.folder import StudyFolder
 from showhow.tracking.address import tracking_uri
 from showhow.tracking.jsonl import read_events
-from showhow.tracking.server import serve_ui
+from showhow.tracking.mlflow.server import serve_ui
 from showhow.tracking.tracker import RepliesSampled
-from showhow.tuning.folder import StudyFolder
 
 RUN = "trial-000/seed-1"
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from showhow.datasets.tokenizer import symbol_tokenizer
 from showhow.errors import OutOfMemoryError
-from showhow.study.recipe import Recipe, ScratchModel
+from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks import task_named
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
@@ -21,7 +21,7 @@ from showhow.training.engine import PlainEngine
 from showhow.training.evaluate import evaluate
 from showhow.training.loop import train
 from showhow.training.model import build_model, is_seq2seq
-from showhow.training.reply import greedy_replies
+from showhow.training.replies.reply import greedy_replies
 from showhow.training.tokens import TokenFile
 
 Files = Callable[..., TokenFile]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from showhow.bench.fine_tune import Outcome, fine_tune
 from showhow.errors import TrialError
-from showhow.methods.sft import Outcome, fine_tune
+from showhow.machines.assignment import Assignment
 from showhow.metrics import find
-from showhow.study.assignment import Assignment
-from showhow.study.trial import Trial
+from showhow.sections.trial import Trial
 
 Reports = list[dict[str, float]]
 Prepared = Callable[..., Assignment]

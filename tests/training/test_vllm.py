@@ -1,4 +1,4 @@
-"""Replies that vLLM writes are ours. Those who have it name its Python by SHOWHOW_VLLM (study/vllm.py)."""
+"""Replies that vLLM writes are ours. Those who have it name its Python by SHOWHOW_VLLM (machines/vllm.py)."""
 
 import sys
 from pathlib import Path
@@ -12,17 +12,17 @@ from studied import LLAMA, SMALL, studied
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from showhow.errors import TrialError
-from showhow.methods.answer import ask
-from showhow.study.adapter import Lora
-from showhow.study.vllm import VLLM_PYTHON, vllm_python
+from showhow.export.answer import ask
+from showhow.home.export import Wish, export_run
+from showhow.machines.vllm import VLLM_PYTHON, vllm_python
+from showhow.sections.adapter import Lora
 from showhow.tasks.asking import Answer, read_question
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import RepliesSampled
 from showhow.training.adapter import with_adapter
-from showhow.training.reply import greedy_replies
+from showhow.training.replies.reply import greedy_replies
+from showhow.training.replies.vllm_replies import VllmReplies
 from showhow.training.tokens import SpecialTokens
-from showhow.training.vllm_replies import VllmReplies
-from showhow.tuning.exported import Wish, export_run
 
 SPECIAL = SpecialTokens(0, 2, 1, 304)
 needs_vllm = pytest.mark.skipif(vllm_python() is None, reason=f"no vLLM here and no {VLLM_PYTHON}")

@@ -9,13 +9,13 @@ import pytest
 from studies import TEXT, changed
 
 from showhow import __version__
-from showhow.cli import DONE, USER_ERROR, main
+from showhow.cli.main import DONE, USER_ERROR, main
+from showhow.home.folder import StudyFolder
 from showhow.study.study import Study
 from showhow.tasks import TASKS
 from showhow.tasks.explain import Level
 from showhow.tracking.jsonl import JsonlTracker
 from showhow.tracking.tracker import StudyStarted
-from showhow.tuning.folder import StudyFolder
 
 COMMAND = [str(Path(sys.executable).with_name("showhow"))]
 LR = "learning_rate = { log_uniform = [1e-4, 1e-3] }"

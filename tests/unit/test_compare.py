@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from showhow.errors import UserError
-from showhow.evidence.claims import closed_learned, holm, learned_equally_often, seeds_for_difference, seeds_for_shares
+from showhow.evidence.claims import (
+    closed_learned,
+    holm,
+    learned_equally_often,
+    seeds_for_difference,
+    seeds_for_shares,
+)
 from showhow.evidence.compare import compare
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from showhow.metrics import TEST, VALIDATION
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
 

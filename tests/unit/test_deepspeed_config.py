@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from showhow.study.deepspeed_config import deepspeed_config, deepspeed_faults, least_zero_stage
-from showhow.study.layout import Layout
-from showhow.study.recipe import Recipe
+from showhow.machines.deepspeed_config import deepspeed_config, deepspeed_faults, least_zero_stage
+from showhow.machines.layout import Layout
+from showhow.sections.recipe import Recipe
 
 
 def recipe(**changes: Any) -> Recipe:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showhow.tracking.address import redact
-from showhow.tracking.content import METRICS_PER_BATCH, dataset_fields, flatten, in_batches, pack
 from showhow.tracking.delivery import Delivery, RefusedError, UnreachableError
+from showhow.tracking.mlflow.content import METRICS_PER_BATCH, dataset_fields, flatten, in_batches, pack
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, StudyEnded
 
 

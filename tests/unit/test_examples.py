@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from showhow.datasets.examples import BLOCK_EXAMPLES, Example, draw_block, question_hash, to_example
 from showhow.metrics import TEST, VALIDATION
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level, explain, symbols
 

@@ -6,7 +6,8 @@ import pytest
 from studies import changed, complaint, load
 
 from showhow.errors import UserError
-from showhow.study.fitting import (
+from showhow.machines.estimate import Memory, memory_of
+from showhow.machines.fitting import (
     device_bytes,
     fits,
     fitting_layout_of,
@@ -15,13 +16,12 @@ from showhow.study.fitting import (
     layout_of,
     memory_on_device,
 )
-from showhow.study.layout import Layout, next_rung
-from showhow.study.lengths import training_lengths
-from showhow.study.memory import Memory, memory_of
-from showhow.study.model_sizes import sizes_of
-from showhow.study.recipe import PretrainedModel, Recipe
-from showhow.study.sections import Resources, Sharding
-from showhow.study.trial import Trial
+from showhow.machines.layout import Layout, next_rung
+from showhow.models.lengths import training_lengths
+from showhow.models.sizes import sizes_of
+from showhow.sections.recipe import PretrainedModel, Recipe
+from showhow.sections.resources import Resources, Sharding
+from showhow.sections.trial import Trial
 
 GPU = "gpus_per_device = 1"
 LARGE = (("hidden_size = 64", "hidden_size = 512"), ("layers = 2", "layers = 12"))

@@ -7,7 +7,7 @@ import pytest
 from studies import changed, load
 
 from showhow.errors import UserError
-from showhow.tuning.folder import StudyFolder, home_folder
+from showhow.home.folder import StudyFolder, home_folder
 
 
 def claimed(tmp_path: Path) -> StudyFolder:

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import TEXT, line_of
 
-from showhow.cli import main
+from showhow.cli.main import main
 from showhow.errors import UserError
-from showhow.study.dataset_spec import TRAIN
+from showhow.home.folder import StudyFolder
+from showhow.sections.dataset_spec import TRAIN
 from showhow.study.study import Study
 from showhow.tasks import task_named
 from showhow.tasks.base import Problem
 from showhow.tasks.explain import Level, explain
-from showhow.tasks.imported import Imported
-from showhow.tuning.folder import StudyFolder
+from showhow.tasks.imported.task import Imported
 
 Row = dict[str, Any]
 GOOD: Row = {"question": "2 and 3?", "steps": ["2 + 3 = 5"], "answer": "5"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from showhow.study.sections import Checkpoints
+from showhow.home.retention import Keeper
+from showhow.sections.resources import Checkpoints
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, RunStatus
-from showhow.tuning.keeper import Keeper
 
 KILOBYTE = 1e-6  # of the gigabytes that a budget is stated in
 

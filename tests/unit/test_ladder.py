@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from showhow.errors import OutOfMemoryError
-from showhow.study.layout import Layout, next_rung
-from showhow.study.recipe import Recipe
-from showhow.tuning.ladder import in_words
+from showhow.machines.layout import Layout, next_rung
+from showhow.processes.ladder import in_words
+from showhow.sections.recipe import Recipe
 
 
 def ladder(layout: Layout, batch_size: int) -> list[Layout]:

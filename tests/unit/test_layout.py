@@ -4,6 +4,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from showhow.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform" / "showhow"
-IGNORED = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", "showhow-runs", "shared"}
+IGNORED = {"__pycache__", "showhow-runs", "shared"}  # and what is hidden
 HEAVY = (
     "ray",
     "torch",
@@ -28,7 +29,10 @@ HEAVY = (
 
 
 def files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(p for p in folder.rglob(pattern) if not IGNORED & set(p.relative_to(ROOT).parts))
+    def is_ours(path: Path) -> bool:
+        return not any(part in IGNORED or part.startswith(".") for part in path.relative_to(ROOT).parts)
+
+    return sorted(filter(is_ours, folder.rglob(pattern)))
 
 
 def test_nothing_shadows_pythons_platform() -> None:
@@ -46,6 +50,11 @@ def test_files_are_short_enough_to_be_read() -> None:
     lengths = {path.relative_to(PACKAGE): len(path.read_text().splitlines()) for path in files(PACKAGE, "*.py")}
     most = {path: 150 if path.parts[0] in ("tasks", "methods") else 300 for path in lengths}
     assert {str(path): length for path, length in lengths.items() if length > most[path]} == {}
+
+
+def test_folders_are_small_enough_to_be_read_like_a_table_of_contents() -> None:
+    sizes = Counter(path.parent for path in files(PACKAGE, "*.py") if path.name != "__init__.py")
+    assert {str(folder): size for folder, size in sizes.items() if size > 15} == {}
 
 
 def test_every_module_says_what_it_owns() -> None:
@@ -83,11 +92,11 @@ def test_the_core_and_the_commands_that_start_nothing_load_nothing_heavy() -> No
         ".tasks",
         ".tasks.gallery",
         ".evidence.compare",
-        ".tuning.folder",
-        ".cli",
+        ".home.folder",
+        ".cli.main",
     )
     imports = [f"import showhow{name}" for name in names] + ["showhow.Study, showhow.UserError"]
-    calls = [f"assert showhow.cli.main({arguments!r}) == 0" for arguments in COMMANDS]
+    calls = [f"assert showhow.cli.main.main({arguments!r}) == 0" for arguments in COMMANDS]
     assert loaded_by("\n".join(imports + calls)) == set()
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from studies import changed, load, store_llama
 
-from showhow.study.fitting import layout_of
+from showhow.machines.fitting import layout_of
 from showhow.study.study import Study
-from showhow.tuning.layouts import Layouts
+from showhow.sweep.layouts import Layouts
 
 SCRATCH = 'kind = "scratch"\narchitecture = "llama"\nhidden_size = 64\nlayers = 2'
 ON_THE_HUB = (SCRATCH, 'kind = "pretrained"\nname = "somebody/something"')

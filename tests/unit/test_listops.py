@@ -15,10 +15,10 @@ from showhow.seeds import rng_for
 from showhow.tasks import task_named
 from showhow.tasks.base import Problem
 from showhow.tasks.explain import Level, explain
-from showhow.tasks.listops import ListOps
-from showhow.tasks.listops_drawing import drawn
-from showhow.tasks.listops_expression import CLOSE, Operator
-from showhow.tasks.listops_odds import Bounds
+from showhow.tasks.listops.drawing import drawn
+from showhow.tasks.listops.expression import CLOSE, Operator
+from showhow.tasks.listops.odds import Bounds
+from showhow.tasks.listops.task import ListOps
 
 RELEASED_INPUT = (
     "( ( ( ( ( ( [SUM 4 ) 6 ) 9 ) ( ( ( ( ( ( ( [MEDIAN 9 ) ( ( ( ( ( ( ( ( [MAX 1 ) 5 ) 8 ) 8 ) 3 ) 9 ) 3 ) ] ) ) 2 ) "

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from showhow.errors import UserError
-from showhow.tasks.listops import ListOps
+from showhow.tasks.listops.task import ListOps
 
 EXAMPLE = "[MAX 4 [MIN 2 7 ] ]"
 modest = settings(deadline=None, max_examples=60)

@@ -9,8 +9,8 @@ import yaml
 from showhow.evidence.compare import compare
 from showhow.evidence.model_card import CardFacts, model_card
 from showhow.evidence.outcome import RunOutcome
-from showhow.study.exported import Exported
-from showhow.study.trial import Trial
+from showhow.models.exported import Exported
+from showhow.sections.trial import Trial
 from showhow.tasks.base import TextFormat
 from showhow.tracking.tracker import RunStarted, StudyStarted
 

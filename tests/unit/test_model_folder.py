@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from studies import changed, complaint, line_of, load
 
-from showhow.study.adapter import Adapter, Dora, Lora, PromptTuning, RsLora
-from showhow.study.faults import Fault
-from showhow.study.lengths import training_lengths
-from showhow.study.model_folder import folder_faults, model_faults, positions_of
-from showhow.study.recipe import PretrainedModel
-from showhow.study.trial import Trial
-from showhow.study.weights import INDEX, StoredWeights, read_weights
+from showhow.models.lengths import training_lengths
+from showhow.models.settings import folder_faults, model_faults, positions_of
+from showhow.models.weights import INDEX, StoredWeights, read_weights
+from showhow.sections.adapter import Adapter, Dora, Lora, PromptTuning, RsLora
+from showhow.sections.faults import Fault
+from showhow.sections.recipe import PretrainedModel
+from showhow.sections.trial import Trial
 
 SCRATCH = 'kind = "scratch"\narchitecture = "llama"\nhidden_size = 64\nlayers = 2'
 LORA = Lora(kind="lora")
@@ -434,7 +434,7 @@ def test_what_an_adapter_sets_can_be_searched(tmp_path: Path) -> None:
 
 def test_what_is_told_of_a_folder_loads_nothing_heavy(tmp_path: Path, folder: Path) -> None:
     program = (
-        "import sys, showhow.study.model_folder; "
+        "import sys, showhow.models.settings; "
         "print([name for name in ('torch', 'transformers', 'safetensors', 'peft', 'jinja2') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

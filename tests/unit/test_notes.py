@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from studies import changed, load
 
-from showhow.cli import DONE, main
-from showhow.study.layout import Layout
+from showhow.cli.main import DONE, main
+from showhow.machines.layout import Layout
+from showhow.machines.room import Cluster, Demand, Node, shortage
+from showhow.sections.resources import Resources
 from showhow.study.notes import notes_on
-from showhow.study.room import Cluster, Demand, Node, shortage
-from showhow.study.sections import Resources
 
 SCRATCH = 'kind = "scratch"\narchitecture = "llama"\nhidden_size = 64\nlayers = 2'
 ON_THE_HUB = (SCRATCH, 'kind = "pretrained"\nname = "somebody/something"')

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from studies import changed, load, store_llama
 
+from showhow.models.lengths import mean_symbols, vocabulary_size
 from showhow.seeds import rng_for
-from showhow.study.lengths import mean_symbols, vocabulary_size
 from showhow.study.plan import make_plan, planned_trials
 from showhow.tasks import TASKS, task_named
 from showhow.tasks.explain import Level, explain, symbols

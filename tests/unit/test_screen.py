@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from showhow.screen import LiveTable, PlainLines
+from showhow.cli.screen import LiveTable, PlainLines
 from showhow.tracking.tracker import Event, RunEnded, RunNoted, RunStarted
 
 RUN = "trial-000/seed-0"

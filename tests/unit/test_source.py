@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from studies import TEXT, changed, complaint, line_of, load
 
 from showhow.errors import UserError
+from showhow.sections.data import Data, Evaluation
+from showhow.sections.recipe import Recipe, ScratchModel
+from showhow.sections.resources import Resources
+from showhow.sections.stopping import Asha
 from showhow.study.lines import key_lines
-from showhow.study.recipe import Recipe, ScratchModel
-from showhow.study.sections import Data, Evaluation, Resources
 from showhow.study.source import Source, typed
-from showhow.study.stopping import Asha
 from showhow.study.study import Study
 from showhow.tasks.modular_sum import ModularSum
 

@@ -10,7 +10,7 @@ from studies import TEXT, changed, complaint, load
 
 import showhow
 from showhow.errors import UserError
-from showhow.study.recipe import Recipe
+from showhow.sections.recipe import Recipe
 from showhow.study.search_space import Grid
 from showhow.study.study import Study
 from showhow.tasks import task_named

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from showhow import metrics
-from showhow.tracking.content import RUN, STUDY_ID
-from showhow.tracking.views import View, dashboards, is_view, load_views
+from showhow.tracking.mlflow.content import RUN, STUDY_ID
+from showhow.tracking.mlflow.views import View, dashboards, is_view, load_views
 
 VIEWS = load_views()
 

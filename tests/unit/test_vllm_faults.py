@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from studies import TEXT, complaint, load
 
-from showhow.study.vllm import VLLM_PYTHON, vllm_python
+from showhow.machines.vllm import VLLM_PYTHON, vllm_python
 
 BY_VLLM = 'evaluation.written_by="vllm"'
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from showhow.errors import UserError
+from showhow.sections.dataset_spec import DatasetSpec, question_hash
 from showhow.seeds import rng_for
-from showhow.study.dataset_spec import DatasetSpec, question_hash
 from showhow.tasks.base import Problem, Task
 from showhow.tasks.explain import Level, explain, render
 

@@ -24,10 +24,10 @@ from showhow.datasets.manifest import MANIFEST, Manifest, Shard, Source
 from showhow.datasets.whole import whole_folder
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
-from showhow.study.dataset_spec import DatasetSpec
+from showhow.sections.dataset_spec import DatasetSpec
 from showhow.tasks.base import Task
 from showhow.tasks.explain import count_symbols
-from showhow.tasks.imported import Imported
+from showhow.tasks.imported.task import Imported
 
 SCHEMA = pa.schema(
     [("question", pa.string()), ("target", pa.string()), ("answer", pa.string()), ("matched", pa.string())]

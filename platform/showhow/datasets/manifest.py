@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
-from showhow.study.dataset_spec import DatasetSpec
-from showhow.study.recipe import STRICT
+from showhow.sections.dataset_spec import DatasetSpec
+from showhow.sections.scalars import STRICT
 
 MANIFEST = "manifest.json"
 

@@ -14,10 +14,10 @@ from showhow.datasets.tokenise import read_lengths, tokenise
 from showhow.datasets.tokenizer import StudyTokenizer, check_settings, settings_folder, tokenizer_for
 from showhow.errors import UserError
 from showhow.fingerprint import Json
-from showhow.study.dataset_spec import DatasetSpec
-from showhow.study.model_folder import longest_row
-from showhow.study.recipe import PretrainedModel
-from showhow.study.trial import Trial
+from showhow.models.settings import longest_row
+from showhow.sections.dataset_spec import DatasetSpec
+from showhow.sections.recipe import PretrainedModel
+from showhow.sections.trial import Trial
 
 
 @dataclass(frozen=True)

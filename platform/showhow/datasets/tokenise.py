@@ -16,7 +16,7 @@ from showhow.datasets.manifest import Manifest
 from showhow.datasets.tokenizer import StudyTokenizer, TokenRows
 from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
-from showhow.study.dataset_spec import TRAIN, DatasetSpec
+from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import FILLER_SYMBOL, Level
 

@@ -19,11 +19,11 @@ from showhow.datasets.examples import to_example
 from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.fingerprint import Json, fingerprint
+from showhow.models.chat import chat_of
+from showhow.models.settings import folder_faults
+from showhow.sections.recipe import ModelSpec, PretrainedModel
+from showhow.sections.trial import Trial
 from showhow.seeds import rng_for
-from showhow.study.chat import chat_of
-from showhow.study.model_folder import folder_faults
-from showhow.study.recipe import ModelSpec, PretrainedModel
-from showhow.study.trial import Trial
 from showhow.tasks.base import Task, TextFormat
 from showhow.tasks.explain import SYMBOL, Level, symbols
 
@@ -240,7 +240,7 @@ def pretrained_tokenizer(name: str, questions: Literal["auto", "plain", "chat"] 
 
 def check_settings(trial: Trial) -> None:
     """Raise UserError where a trial cannot go with the settings of its pretrained model: of one on the hub they are not
-    known before (see study/model_folder.py)."""
+    known before (see models/settings.py)."""
     if isinstance(trial.model, PretrainedModel):
         faults = folder_faults(trial, settings_folder(trial.model.name))
         if faults:

@@ -15,8 +15,8 @@ from showhow.evidence.table import ResultTable, result_table, setting_table
 from showhow.evidence.wording import listed, param, share
 from showhow.fingerprint import Json, canonical_json
 from showhow.metrics import TEST
-from showhow.study.exported import Exported
-from showhow.study.recipe import Recipe
+from showhow.models.exported import Exported
+from showhow.sections.recipe import Recipe
 from showhow.tasks.explain import Level
 from showhow.tracking.tracker import RunStarted, StudyStarted
 

@@ -4,17 +4,17 @@ for asking what this machine has."""
 
 from collections.abc import Iterator, Sequence
 
-from showhow.study import machine
-from showhow.study.fitting import device_bytes, is_open, layout_of
-from showhow.study.model_sizes import sizes_of
+from showhow.machines import machine
+from showhow.machines.fitting import device_bytes, is_open, layout_of
+from showhow.machines.room import Demand, shortage, this_machine
+from showhow.models.folders import stored_folder
+from showhow.models.sizes import sizes_of
+from showhow.models.weights import read_weights
+from showhow.sections.recipe import PretrainedModel
+from showhow.sections.trial import Trial
 from showhow.study.plan import planned_trials
-from showhow.study.recipe import PretrainedModel
-from showhow.study.room import Demand, shortage, this_machine
-from showhow.study.stored import stored_folder
 from showhow.study.study import Study
-from showhow.study.trial import Trial
-from showhow.study.weights import read_weights
-from showhow.tasks.imported import Imported
+from showhow.tasks.imported.task import Imported
 
 
 def notes_on(study: Study, is_for_this_machine: bool = True) -> list[str]:

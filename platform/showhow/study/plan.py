@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
-from showhow.study.arithmetic import nominal_flops, training_seconds
-from showhow.study.dataset_spec import DatasetSpec
-from showhow.study.fitting import device_bytes, fitting_layout_of
-from showhow.study.layout import Layout
-from showhow.study.lengths import Lengths, mean_symbols, training_lengths
-from showhow.study.memory import Memory, memory_of
-from showhow.study.model_sizes import ModelSizes, sizes_of
-from showhow.study.recipe import ScratchModel
+from showhow.machines.arithmetic import nominal_flops, training_seconds
+from showhow.machines.estimate import Memory, memory_of
+from showhow.machines.fitting import device_bytes, fitting_layout_of
+from showhow.machines.layout import Layout
+from showhow.models.lengths import Lengths, mean_symbols, training_lengths
+from showhow.models.sizes import ModelSizes, sizes_of
+from showhow.sections.dataset_spec import DatasetSpec
+from showhow.sections.recipe import ScratchModel
+from showhow.sections.trial import Trial
 from showhow.study.study import Study
-from showhow.study.trial import Trial
 from showhow.tasks.explain import Level
 
 # Parquet with zstd, and Arrow with 4 bytes a token, its text and its offsets. Four sets of modular_sum and listops

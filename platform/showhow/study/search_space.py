@@ -16,29 +16,17 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
     model_validator,
 )
 
+from showhow.sections.faults import Fault, refuse
+from showhow.sections.scalars import STRICT, Positive, Scalar
 from showhow.seeds import rng_for
-from showhow.study.faults import Fault, refuse
-from showhow.study.recipe import STRICT, Positive
 
 MOST_TRIALS = 10_000
 
 
-def _one_value(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """Say what a value may be in one sentence, and not one for each member of the union."""
-    try:
-        return handler(value)
-    except ValidationError:
-        raise ValueError(f"got {json.dumps(value, default=str)}, must be a number, text, true or false") from None
-
-
-Scalar = Annotated[bool | int | float | str, WrapValidator(_one_value)]
 Bounds = tuple[float, float]
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from showhow.errors import UserError, nearest
-from showhow.study.faults import Fault
+from showhow.sections.faults import Fault
 from showhow.study.lines import key_lines
 from showhow.study.search_space import named_axes
 from showhow.tasks import IMPORTED
-from showhow.tasks.imported_file import UNREAD, located
+from showhow.tasks.imported.file import UNREAD, located
 
 _MOST_BYTES = 1_000_000
 _DEEPEST = 20  # sections within sections; a study has 4

@@ -14,17 +14,19 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from showhow.errors import UserError, nearest
 from showhow.fingerprint import Json, fingerprint, placeless
-from showhow.study.adapter import Adapter
-from showhow.study.faults import Fault, PartOf, faults_of, models_in, refuse
-from showhow.study.fitting import layout_faults
-from showhow.study.model_folder import model_faults
-from showhow.study.recipe import STRICT, ModelSpec, Recipe
-from showhow.study.search_space import AXIS_KINDS, Grid, Scalar, SearchSpace, named_axes
-from showhow.study.sections import Checkpoints, Data, Evaluation, Resources, Sharding
+from showhow.machines.fitting import layout_faults
+from showhow.machines.vllm import vllm_faults
+from showhow.models.settings import model_faults
+from showhow.sections.adapter import Adapter
+from showhow.sections.data import Data, Evaluation
+from showhow.sections.faults import Fault, PartOf, faults_of, models_in, refuse
+from showhow.sections.recipe import ModelSpec, Recipe
+from showhow.sections.resources import Checkpoints, Resources, Sharding
+from showhow.sections.scalars import STRICT, Scalar
+from showhow.sections.stopping import NoStopping, StopRule
+from showhow.sections.trial import Trial
+from showhow.study.search_space import AXIS_KINDS, Grid, SearchSpace, named_axes
 from showhow.study.source import Source
-from showhow.study.stopping import NoStopping, StopRule
-from showhow.study.trial import Trial
-from showhow.study.vllm import vllm_faults
 from showhow.tasks import AnyTask
 from showhow.tasks.explain import Level
 

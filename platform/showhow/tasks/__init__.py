@@ -10,9 +10,9 @@ from pydantic import Field, ValidationError
 
 from showhow.errors import UserError, nearest
 from showhow.tasks.base import Task
-from showhow.tasks.imported import Imported
-from showhow.tasks.imported_file import located
-from showhow.tasks.listops import ListOps
+from showhow.tasks.imported.file import located
+from showhow.tasks.imported.task import Imported
+from showhow.tasks.listops.task import ListOps
 from showhow.tasks.modular_sum import ModularSum
 
 TASKS: dict[str, type[Task]] = {"modular_sum": ModularSum, "listops": ListOps}

@@ -6,9 +6,10 @@ from typing import Any
 
 from showhow.errors import UserError, nearest
 from showhow.seeds import rng_for
-from showhow.tasks import IMPORTED, TASKS, imported, task_named
+from showhow.tasks import IMPORTED, TASKS, task_named
 from showhow.tasks.base import Problem, Task
 from showhow.tasks.explain import Level, render
+from showhow.tasks.imported import task as imported
 
 
 def gallery() -> str:

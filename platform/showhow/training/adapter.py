@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from showhow.errors import TrialError
+from showhow.models.settings import no_such_layer
+from showhow.sections.adapter import Adapter, Dora, PromptTuning, RsLora
 from showhow.seeds import seed_for
-from showhow.study.adapter import Adapter, Dora, PromptTuning, RsLora
-from showhow.study.model_folder import no_such_layer
 
 # peft 0.21 asks models for it by the name of transformers 4, which 5 warns of.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Int, Int64
 from numpy import ndarray
 
 from showhow.errors import TrialError
+from showhow.sections.recipe import Recipe
 from showhow.seeds import seed_for
-from showhow.study.recipe import Recipe
 from showhow.training.ranks import rank, world_size
 from showhow.training.tokens import TokenFile
 

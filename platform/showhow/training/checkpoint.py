@@ -2,7 +2,7 @@
 
 What a checkpoint holds does not depend on the engine nor on the number of processes: each process writes its share of
 the tensors, and any number of them reads them back by name. The files are in checkpoint_files.py; which runs keep
-theirs is decided elsewhere (tuning/keeper.py).
+theirs is decided elsewhere (home/retention.py).
 """
 
 import math
@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 
 from showhow.fingerprint import Json, fingerprint
-from showhow.study.assignment import Assignment
+from showhow.machines.assignment import Assignment
 from showhow.training.checkpoint_files import (
     MANIFEST,
     WEIGHT,

@@ -1,7 +1,7 @@
 """The DeepSpeed engine: one model over several devices, or with what is not in use waiting elsewhere.
 
 It uses the processes that `torch.distributed` knows of, and where there are none makes this one the only one. What
-DeepSpeed is told stands in study/deepspeed_config.py."""
+DeepSpeed is told stands in machines/deepspeed_config.py."""
 
 import io
 import logging
@@ -15,9 +15,9 @@ import torch
 from torch import distributed
 
 from showhow.errors import TrialError
-from showhow.study.deepspeed_config import Precision, deepspeed_config
-from showhow.study.layout import Layout
-from showhow.study.recipe import ModelSpec, PretrainedModel, Recipe
+from showhow.machines.deepspeed_config import Precision, deepspeed_config
+from showhow.machines.layout import Layout
+from showhow.sections.recipe import ModelSpec, PretrainedModel, Recipe
 from showhow.training.adapter import is_adapted
 from showhow.training.batches import Batch, StepBatch
 from showhow.training.engine import (

@@ -8,9 +8,9 @@ from typing import Protocol
 import torch
 from torch.nn.functional import cross_entropy
 
-from showhow.study.recipe import Recipe
+from showhow.sections.recipe import Recipe
 from showhow.training.batches import IGNORED, Batch, StepBatch
-from showhow.training.lean import lean_loss
+from showhow.training.cpu.loss import lean_loss
 from showhow.training.memory import keep_freed_memory
 from showhow.training.model import flops_per_token, is_seq2seq
 from showhow.training.precision import computing_type

@@ -14,9 +14,9 @@ from showhow.tasks.explain import Level
 from showhow.tasks.grading import Grade, grade
 from showhow.training.memory import give_back_memory, memory_needed_for
 from showhow.training.ranks import dealt, gathered, is_shared_out, said_by_all
-from showhow.training.reply import Tokens, greedy_replies
+from showhow.training.replies.reply import Tokens, greedy_replies
+from showhow.training.replies.vllm_replies import VllmReplies
 from showhow.training.tokens import SpecialTokens, TokenFile
-from showhow.training.vllm_replies import VllmReplies
 
 # A reply may be a little longer than any right one, so that a rambling model shows.
 EXTRA_TOKENS = 4

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from showhow.errors import TrialError
+from showhow.sections.recipe import Recipe
 from showhow.seeds import seed_for
-from showhow.study.recipe import Recipe
 from showhow.training.batches import StepBatch
 from showhow.training.engine import Engine, learning_rate_at
 from showhow.training.memory import memory_needed_for

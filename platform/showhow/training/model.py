@@ -19,10 +19,10 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 
 from showhow.errors import TrialError
+from showhow.models.settings import positions_of
+from showhow.sections.adapter import Adapter
+from showhow.sections.recipe import ModelSpec, PretrainedModel, Recipe, ScratchModel
 from showhow.seeds import seed_for
-from showhow.study.adapter import Adapter
-from showhow.study.model_folder import positions_of
-from showhow.study.recipe import ModelSpec, PretrainedModel, Recipe, ScratchModel
 from showhow.training.adapter import is_adapted, tuned_prompt, with_adapter
 from showhow.training.precision import computing_type
 from showhow.training.tokens import SpecialTokens

@@ -1,0 +1,126 @@
+"""Writes a trained run as a Hugging Face folder: weights, configuration, tokenizer, model card, and `showhow.json`.
+
+transformers' own classes load it, and its replies are those of the run: the model is built as it was for training, and
+takes the weights that were kept.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, TextGenerationPipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.utils.logging import disable_progress_bar
+
+from showhow.datasets.prepare import Prepared
+from showhow.datasets.tokenizer import StudyTokenizer
+from showhow.datasets.whole import whole_folder
+from showhow.errors import TrialError, UserError
+from showhow.export.tokenizer import licence_of, write_tokenizer
+from showhow.export.weights import write_model
+from showhow.metrics import TEST
+from showhow.models.exported import EXPORTED, Exported
+from showhow.sections.recipe import PretrainedModel
+from showhow.sections.trial import Trial
+from showhow.training.checkpoint_files import read_weights
+from showhow.training.evaluate import EXTRA_TOKENS
+from showhow.training.model import build_model, is_seq2seq
+from showhow.training.tokens import SpecialTokens, TokenFile
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run to export. key: its name in its study; weights: the folder of its checkpoints; prepared: what it read."""
+
+    study: str
+    key: str
+    trial: Trial
+    seed: int
+    weights: Path
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a model card needs and only the model and its base tell. dtype: of the weights that are written; licence: of
+    the base, as its own card says."""
+
+    exported: Exported
+    has_encoder: bool
+    dtype: str
+    licence: str | None
+
+
+def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Described], str]) -> Exported:
+    """Write a run to a folder, which appears whole or not at all; an export that is there makes way.
+
+    Low-rank adapters are merged into their base unless `as_adapter`. Weights are written in float32, or in the half
+    type of a pretrained base. Raises UserError when weights cannot be had."""
+    disable_progress_bar()
+    file = TokenFile(Path(run.prepared.shards[TEST]))
+    words = StudyTokenizer.read(Path(run.prepared.tokenizer))
+    model = _trained_model(run, file.special)
+    exported = Exported(
+        study=run.study,
+        run=run.key,
+        trial=run.trial,
+        layout=file.layout,
+        frame=words.frame,
+        reply_tokens=int(file.target_lengths.max()),
+        as_adapter=as_adapter,
+    )
+    with whole_folder(folder, EXPORTED) as partial:
+        dtype = write_model(model, run.trial, _greedy(file, model), partial, as_adapter)
+        written = str(dtype).removeprefix("torch.")
+        described = Described(exported, is_seq2seq(model), written, licence_of(run.trial.model))
+        write_tokenizer(words, run.trial.model, partial)
+        (partial / "README.md").write_text(card(described), encoding="utf-8")
+        exported.write(partial)
+        if (folder / EXPORTED).exists():
+            shutil.rmtree(folder)
+    return exported
+
+
+def _trained_model(run: TrainedRun, special: SpecialTokens) -> Any:
+    weights = read_weights(run.weights)
+    if weights is None:
+        raise UserError(
+            f"{run.weights} holds no complete weights; they were removed or cut off, so nothing can be done"
+        )
+    spec = run.trial.model
+    if isinstance(spec, PretrainedModel):
+        spec = spec.model_copy(update={"quantise": "none"})  # an adapter is merged into whole weights
+    try:
+        model: Any = build_model(spec, special, run.seed, run.trial.adapter)
+    except TrialError as error:
+        raise UserError(str(error)) from None
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    shapes = {name: parameter.shape for name, parameter in trained.items()}
+    if shapes != {name: tensor.shape for name, tensor in weights.items()}:
+        raise UserError(f"{run.weights} holds weights of another model; has {run.trial.model} changed since the run?")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(weights[name])
+    return model.eval()
+
+
+def _greedy(file: TokenFile, model: Any) -> GenerationConfig:
+    """Return how replies are generated: as when the run was evaluated."""
+    special, start = file.special, model.config.decoder_start_token_id if is_seq2seq(model) else None
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=int(file.target_lengths.max()) + EXTRA_TOKENS,
+        pad_token_id=special.pad,
+        eos_token_id=special.end,
+        bos_token_id=special.start,
+        decoder_start_token_id=special.pad if start is None and is_seq2seq(model) else start,
+    )
+
+
+def let_mlflow_describe() -> None:
+    """Let MLflow describe a model by its folder, without loading it: MLflow 3.17 asks for the class of a pipeline, and
+    transformers 5.23 has put a name in its place, though it takes either."""
+    PIPELINE_REGISTRY.supported_tasks["text-generation"]["impl"] = TextGenerationPipeline

@@ -1,0 +1,142 @@
+"""Which run of a study to export: the one that its result speaks for, among those whose weights are there."""
+
+import contextlib
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from showhow.errors import UserError, nearest
+from showhow.evidence.journal import is_finished, last_start, read_outcomes
+from showhow.evidence.outcome import RunOutcome
+from showhow.evidence.result import LevelRow, StudyResult
+from showhow.fingerprint import Json
+from showhow.home.folder import StudyFolder
+from showhow.metrics import TEST
+from showhow.sections.trial import Trial
+from showhow.study.study import EXPLANATION
+from showhow.tracking.jsonl import read_events
+from showhow.tracking.tracker import Event, RepliesSampled, RunNoted, RunStarted, StudyStarted
+
+_KEEP = "[checkpoints] keep_best says how many runs keep theirs; run the study under another name with more of them"
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run of a study as its journal tells of it."""
+
+    start: RunStarted
+    outcome: RunOutcome
+
+    @property
+    def key(self) -> str:
+        """Its name within the study."""
+        return self.start.run
+
+
+class PastStudy:
+    """What a study's folder holds: its result so far, its runs, and the weights of some."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        """Raises UserError when the folder cannot be read."""
+        self.folder, self.study = folder, folder.study()
+        self._events: list[Event] = read_events(folder.journal)
+        starts = {event.run: event for event in self._events if isinstance(event, RunStarted)}
+        outcomes = {(outcome.trial, outcome.seed): outcome for outcome in read_outcomes(self._events)}
+        self._runs = {key: PastRun(start, outcomes[start.trial, start.seed]) for key, start in starts.items()}
+
+    @cached_property
+    def result(self) -> StudyResult:
+        """The comparison so far."""
+        if self._is_finished:
+            with contextlib.suppress(OSError, ValueError):  # removed, or of another version
+                return StudyResult.model_validate_json(self.folder.results.read_bytes(), strict=True)
+        from showhow.home.results import stored_result  # loads scipy and matplotlib: a second
+
+        return stored_result(self.folder)[1]
+
+    @property
+    def _is_finished(self) -> bool:
+        return is_finished(self._events)
+
+    def run(self, key: str) -> PastRun:
+        """Return the run that a person named. Raises UserError when there is none, or it did not finish."""
+        run = self._runs.get(key)
+        if run is None:
+            of_trial = [known for known in self._runs if known.startswith(f"{key}/")]
+            hint = nearest(key, of_trial or self._runs)
+            raise UserError(f'{self.folder.name} has no run "{key}".{hint} Runs with weights: {self._listed()}')
+        if run.outcome.grades is None:
+            raise UserError(f"{key} is {run.outcome.status}, not finished. Runs with weights: {self._listed()}")
+        if not self.is_kept(run):
+            raise UserError(f"no weights of {key} were kept. Runs with weights: {self._listed()}. {_KEEP}")
+        return run
+
+    def best(self) -> PastRun:
+        """Return a run of the trial that the study recommends or, where it recommends none, of the best by validation
+        accuracy: of its runs whose weights are there the best by validation accuracy; where none is, of its level's.
+
+        Raises UserError when the study is not finished, or of that level no weights are there."""
+        if not self._is_finished:
+            raise UserError(
+                f'the study "{self.folder.name}" is not finished; go on with "showhow run", or name a run that is, '
+                f"with --run. Runs with weights: {self._listed()}"
+            )
+        level, trial = self._recommended()
+        kept = [run for run in self._finished() if run.start.level == level and self.is_kept(run)]
+        if not kept:
+            raise UserError(
+                f"no weights of the level {level}, the best of {self.folder.name}, were kept. Runs with weights: "
+                f"{self._listed()}; name one with --run. {_KEEP}"
+            )
+        return min(kept, key=lambda run: (run.start.trial != trial, -(run.outcome.selection or 0.0), run.start.seed))
+
+    def _recommended(self) -> tuple[str, str]:
+        """Return the level and the trial that the study recommends, or of the trials that speak for a level the one of
+        the highest mean validation accuracy, controls last."""
+        if self.result.recommend is not None:
+            return self.result.recommend.level, self.result.recommend.trial
+        rows = [row for row in self.result.compared if not row.is_control] or list(self.result.compared)
+        if not rows:
+            raise UserError(f"{self.folder.name} has no complete trial, so there is no best one; name a run with --run")
+
+        def accuracy(row: LevelRow) -> float:
+            return fmean(run.outcome.selection or 0.0 for run in self._finished() if run.start.trial == row.trial)
+
+        best = max(rows, key=accuracy)
+        return best.level, str(best.trial)
+
+    def _finished(self) -> list[PastRun]:
+        return [run for run in self._runs.values() if run.outcome.grades is not None]
+
+    def is_kept(self, run: PastRun) -> bool:
+        """True when the run's weights are there, or its export is."""
+        checkpoints = self.folder.checkpoints / run.key
+        return any(checkpoints.glob("*/manifest.json")) or self.folder.exported(run.key).is_dir()
+
+    def _listed(self) -> str:
+        return ", ".join(run.key for run in self._finished() if self.is_kept(run)) or "none"
+
+    def trial(self, run: PastRun) -> Trial:
+        """Return the point of the search space that a run was trained at."""
+        point: dict[str, Any] = {EXPLANATION: run.start.level}  # scalars all
+        for axis in self.study.search.axes:
+            point[axis] = run.start.params[axis.removeprefix("recipe.")]
+        return self.study.trial(run.start.trial, point)
+
+    @property
+    def start(self) -> StudyStarted:
+        """The study's latest start."""
+        start = last_start(self._events)
+        if start is None:
+            raise UserError(f"{self.folder.journal} does not say how the study began; run the study again")
+        return start
+
+    def sample(self, run: PastRun) -> dict[str, Json] | None:
+        """Return a test question with the run's reply, as it was recorded."""
+        told = [event for event in self._events if isinstance(event, RepliesSampled) and event.run == run.key]
+        return next((event.rows[0] for event in reversed(told) if event.split == TEST and event.rows), None)
+
+    def remarks(self, run: PastRun) -> tuple[str, ...]:
+        """Return what happened to a run beside its metrics, in sentences."""
+        return tuple(event.text for event in self._events if isinstance(event, RunNoted) and event.run == run.key)

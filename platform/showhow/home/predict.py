@@ -1,0 +1,70 @@
+"""Asks the model of a study, which is exported when it is first asked, or an exported model by its folder."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from showhow.errors import UserError
+from showhow.home.folder import StudyFolder
+from showhow.machines.vllm import how_to_get_vllm, vllm_python
+from showhow.models.exported import EXPORTED, Exported
+from showhow.tasks.asking import Answer, Question, Unasked, read_question
+from showhow.tasks.base import Task
+
+
+def answers_to(
+    home: Path, name: str, run: str | None, questions: Sequence[str], say: Callable[[str], None], by_vllm: bool = False
+) -> list[Answer | Unasked]:
+    """Return a model's answers, one for each question; what the task or the model cannot read is not asked. name: a
+    study's in `home`, or the path of an exported folder; run: of a study, the key of the run to ask (None: the best).
+    `say` takes a line about what takes time.
+
+    Raises UserError when there is no such model, and when not one of the questions can be read."""
+    if not questions:
+        raise UserError('no question was given; write one, or "-" and a question a line on standard input')
+    if by_vllm and vllm_python() is None:
+        raise UserError(how_to_get_vllm())
+    folder = _model_folder(home, name, run, say)
+    exported = Exported.read(folder)
+    read = [_read(exported.trial.task, question) for question in questions]
+    asked = [one for one in read if isinstance(one, Question)]
+    answers: list[Answer | Unasked] = []
+    if asked:
+        level = exported.trial.level
+        say(f"asking {exported.run} of {exported.study} ({exported.trial.task.kind}, level {level})")
+        from showhow.export.answer import ask  # loads torch: a few seconds
+
+        answers = ask(folder, exported, asked, by_vllm)
+    in_turn = iter(answers)
+    found = [one if isinstance(one, Unasked) else next(in_turn) for one in read]
+    if all(isinstance(one, Unasked) for one in found):
+        raise not_asked(found)
+    return found
+
+
+def not_asked(answers: Sequence[Answer | Unasked]) -> UserError:
+    """Return what to say of the questions that were not asked: which, why, and what is allowed."""
+    why = {number: one.why for number, one in enumerate(answers, 1) if isinstance(one, Unasked)}
+    if len(answers) == 1:
+        return UserError(*why.values())
+    lines = [f"question {number}: {reason}" for number, reason in why.items()]
+    return UserError("\n".join([f"{len(why)} of {len(answers)} questions could not be asked", *lines]))
+
+
+def _read(task: Task, typed: str) -> Question | Unasked:
+    try:
+        return read_question(task, typed)
+    except UserError as error:
+        return Unasked(typed, str(error))
+
+
+def _model_folder(home: Path, name: str, run: str | None, say: Callable[[str], None]) -> Path:
+    path = Path(name)
+    if os.sep in name or (path / EXPORTED).exists():  # a study's name is no path
+        if run is not None:
+            raise UserError(f"{name} is the folder of one run; leave --run out, or name the study")
+        return path
+    folder = StudyFolder.existing(home, name)
+    from showhow.home.export import Wish, export_run  # loads scipy
+
+    return export_run(folder, Wish(run=run), say).folder

@@ -1,0 +1,177 @@
+"""Decides what runs leave on the disk: of finished ones the best keep their weights, of stopped ones nothing stays,
+and those that may go on keep their state. It watches the event stream as a tracker does, in the driver.
+
+It deletes only within the study's folder of checkpoints, and nothing of a run under way, which deletes its own older
+checkpoints (training/checkpoint.py). One driver at a time has a study (tracking/jsonl.py), so none deletes beside it.
+"""
+
+import contextlib
+import logging
+import math
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from showhow.metrics import VALIDATION, on_split
+from showhow.sections.resources import Checkpoints
+from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, RunStatus, StudyEnded
+
+log = logging.getLogger("showhow")
+
+_ACCURACY = on_split(VALIDATION, "accuracy")
+_GB = 10**9
+_LOOK_SECONDS = 60.0  # between two looks at how much runs under way have saved
+
+
+@dataclass
+class _Run:
+    """metrics: its last report; status: None while it is under way; is_dropped: nothing of it is kept."""
+
+    start: RunStarted
+    metrics: dict[str, float]
+    status: RunStatus | None = None
+    is_dropped: bool = False
+
+
+class Keeper:
+    """Keeps the checkpoints of a study within what its `[checkpoints]` section allows.
+
+    Of the finished runs the `keep_best` best keep their weights (see `worth`), and in any case the best run of each
+    level's leading trial, which speaks for the level (none where it is 0). Above `budget_gb` these go first, the worst
+    first and those of leading trials last; then the state of runs that failed, then of interrupted ones. The best run's
+    weights and the state of runs under way stay; where these alone are more, it says so, once."""
+
+    def __init__(self, folder: Path, settings: Checkpoints, past: Iterable[Event] = ()) -> None:
+        """`folder`: of all the study's checkpoints, by run key; `past`: the events of earlier sittings."""
+        self._folder, self._settings = folder, settings
+        self._runs: dict[str, _Run] = {}
+        self._undeleted: set[str] = set()
+        self._looked_at = -math.inf
+        self._has_complained = False
+        for event in past:
+            self._hear(event)
+        self._tidy()
+
+    def record(self, event: Event) -> None:
+        """Hear an event. When a run ends, what is not to be kept is deleted."""
+        self._hear(event)
+        if isinstance(event, RunEnded | StudyEnded):
+            self._tidy()
+        elif isinstance(event, Reported) and time.monotonic() > self._looked_at + _LOOK_SECONDS:
+            self._keep_to_budget()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._undeleted.discard(event.run)
+                self._runs[event.run] = _Run(event, {})
+            case Reported() if event.run in self._runs:
+                self._runs[event.run].metrics = event.metrics
+            case RunEnded() if event.run in self._runs:
+                self._runs[event.run].status = event.status
+
+    def _tidy(self) -> None:
+        spared = self._spared()
+        for key in [*self._having("stopped"), *self._having("finished")]:
+            if key not in spared:
+                self._drop(key)
+        for key in spared:  # its last checkpoint holds the weights alone
+            for state in sorted(_entries(self._path(key)))[:-1]:
+                shutil.rmtree(state, ignore_errors=True)
+        for key in list(self._undeleted):
+            self._delete(key)
+        self._keep_to_budget()
+
+    def _spared(self) -> list[str]:
+        """Return the finished runs that keep their weights: those of leading trials, then the others, the best
+        first."""
+        if self._settings.keep_best == 0:
+            return []
+        best_first = sorted(self._having("finished"), key=lambda key: (*worth(self._runs[key].metrics), key))
+        leading = self._leading_trials()
+        firsts = {self._runs[key].start.trial: key for key in reversed(best_first)}
+        leaders = [key for key in best_first if key in (firsts.get(trial) for trial in leading)]
+        others = [key for key in best_first[: self._settings.keep_best] if key not in leaders]
+        return leaders + others
+
+    def _leading_trials(self) -> list[str]:
+        """Return of each level the trial with the most finished runs, then the best ones by their mean."""
+        trials: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+        for run in self._runs.values():
+            if run.status == "finished":
+                trials.setdefault(run.start.level, {}).setdefault(run.start.trial, []).append(worth(run.metrics))
+
+        def rank(runs: list[tuple[float, float, float]]) -> tuple[float, ...]:
+            return (-len(runs), *(fmean(values) for values in zip(*runs, strict=True)))
+
+        return [min(level, key=lambda trial: rank(level[trial])) for level in trials.values()]
+
+    def _keep_to_budget(self) -> None:
+        self._looked_at = time.monotonic()
+        sizes = {key: _bytes_in(self._path(key)) for key, run in self._runs.items() if not run.is_dropped}
+        left = self._settings.budget_gb * _GB - sum(sizes.values())
+        for key in [*reversed(self._spared()[1:]), *self._having("failed"), *self._having("interrupted")]:
+            if left >= 0:
+                return
+            if sizes[key]:
+                left += sizes[key]
+                self._drop(key)
+        if left < 0 and not self._has_complained:
+            self._has_complained = True
+            log.warning(
+                "the checkpoints of runs under way and the best run's weights take %.1f GB, %.1f GB more than "
+                "checkpoints.budget_gb = %g, and are kept; allow more, or let fewer runs train at once "
+                "(resources.max_concurrent)",
+                self._settings.budget_gb - left / _GB,
+                -left / _GB,
+                self._settings.budget_gb,
+            )
+
+    def _having(self, status: RunStatus) -> list[str]:
+        """Return the runs of a status of which something is kept."""
+        return [key for key, run in self._runs.items() if run.status == status and not run.is_dropped]
+
+    def _drop(self, key: str) -> None:
+        self._runs[key].is_dropped = True
+        self._delete(key)
+
+    def _delete(self, key: str) -> None:
+        """Delete a run's folder; where its process is still writing there, again later."""
+        path = self._path(key)
+        if path is not None and path.exists():
+            shutil.rmtree(path, ignore_errors=True)
+        (self._undeleted.add if path is not None and path.exists() else self._undeleted.discard)(key)
+
+    def _path(self, key: str) -> Path | None:
+        """Return the folder of a run; None where its key leads elsewhere (a journal is a file that anyone may edit)."""
+        root, path = self._folder.resolve(), (self._folder / key).resolve()
+        return path if root in path.parents else None
+
+
+def worth(metrics: dict[str, float]) -> tuple[float, float, float]:
+    """Return the sort key of a finished run by its last report, the best first: the highest validation accuracy, then
+    the fewest examples until solved, then the lowest training loss."""
+    solved_at = metrics.get("examples_until_solved", math.inf)
+    return (-metrics.get(_ACCURACY, -1.0), solved_at, metrics.get("train_loss", math.inf))
+
+
+def _entries(folder: Path | None) -> list[Path]:
+    try:
+        return list(folder.iterdir()) if folder is not None else []
+    except OSError:
+        return []
+
+
+def _bytes_in(folder: Path | None) -> int:
+    total = 0
+    for entry in _entries(folder):
+        for file in _entries(entry):
+            with contextlib.suppress(OSError):  # deleted meanwhile
+                total += file.stat().st_size
+    return total

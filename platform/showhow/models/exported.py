@@ -1,0 +1,52 @@
+"""What the folder of an exported model says of itself (`showhow.json`): from it alone the model can be asked. Pure."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from showhow.errors import UserError
+from showhow.sections.scalars import STRICT, Positive
+from showhow.sections.trial import Trial
+from showhow.tasks.base import TextFormat
+
+EXPORTED = "showhow.json"  # written last, so a folder with it is whole
+
+
+class Exported(BaseModel):
+    """Which run the weights are of, and how the model is asked. layout: how its replies are laid out, as its tokenizer
+    can spell it; frame: what a chat template put before and after each question; reply_tokens: of the longest right
+    reply to a test question, the end token included; as_adapter: the folder holds an adapter without its base."""
+
+    model_config = STRICT
+
+    format: Literal[1] = 1
+    study: str
+    run: str
+    trial: Trial
+    layout: TextFormat
+    frame: tuple[str, str] | None
+    reply_tokens: Positive
+    as_adapter: bool
+
+    def write(self, folder: Path) -> None:
+        """Write `showhow.json`; write it last."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        (folder / EXPORTED).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Exported":
+        """Read what `write` wrote. Raises UserError for a folder without it, and for one of another version."""
+        path = folder / EXPORTED
+        try:
+            return cls.model_validate_json(path.read_bytes(), strict=True)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}). A model is asked by the name of its study, or by a folder "
+                'that "showhow export" wrote'
+            ) from None
+        except ValidationError as error:
+            raise UserError(
+                f"{path} is not of this version of ShowHow ({error.error_count()} faults); export the run again"
+            ) from None

@@ -1,0 +1,90 @@
+"""What runs inside a trial's process: one fine-tuning, with its reports handed to Ray Tune.
+
+The process is warm: Ray keeps it and gives it the next run, so torch and transformers are imported once.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ray import tune
+from showhow.errors import TrialError
+from showhow.machines.assignment import Assignment
+from showhow.processes.ladder import climb
+from showhow.sections.resources import Resources
+
+# What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an
+# object with one of these keys. A note is an object of kind, examples and text.
+MESSAGE = "message"
+METRICS, NOTE, OUTCOME, FAILURE = "metrics", "note", "outcome", "failure"
+
+Say = Callable[[str, Any], None]  # takes the kind of a message and its content
+
+_ASSIGNMENT, _RESOURCES = "assignment", "resources"
+
+
+def configuration(run: Assignment, resources: Resources) -> dict[str, str]:
+    """Return a run as plain JSON, the form in which Ray sends it to a process."""
+    return {_ASSIGNMENT: run.model_dump_json(), _RESOURCES: resources.model_dump_json()}
+
+
+def assignment(config: dict[str, Any]) -> Assignment:
+    """Return the run that is sent."""
+    return Assignment.model_validate_json(config[_ASSIGNMENT])
+
+
+def resources(config: dict[str, Any]) -> Resources:
+    """Return what each of the run's devices has."""
+    return Resources.model_validate_json(config[_RESOURCES])
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """Run one trial with one seed in this process."""
+    from showhow.training.threads import use_threads  # loads torch, as below
+
+    use_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    carry_out(assignment(config), lambda run: fine_tune(run, say_here))
+
+
+def carry_out(run: Assignment, attempt: Callable[[Assignment], None]) -> None:
+    """Attempt a run, laid out anew where its memory runs out. A TrialError is reported with its reason and ends the
+    run; it is no fault of the process."""
+    try:
+        climb(run, attempt, partial(say_note, say_here))
+    except TrialError as error:
+        say_here(FAILURE, str(error))
+    except (OSError, MemoryError) as error:  # another process would fare no better
+        say_here(FAILURE, f"{type(error).__name__}: {error}")
+
+
+def fine_tune(run: Assignment, say: Say) -> None:
+    """Train and evaluate a run, and say how it goes and how it ends."""
+    from showhow.bench import (
+        fine_tune as sft,  # loads torch; the driver, which imports this file, must not wait for that
+    )
+
+    outcome = sft.fine_tune(run, partial(say, METRICS), partial(say_note, say))
+    grades = "".join("1" if right else "0" for right in outcome.grades)
+    say(OUTCOME, {"reached_goal": outcome.reached_goal, "grades": grades, "samples": outcome.samples})
+
+
+def tell(message: str) -> None:
+    """Hand a message, as `in_json` makes it, to Ray Tune, and return when the driver has decided what follows."""
+    tune.report({MESSAGE: message})
+
+
+def in_json(kind: str, content: Any) -> str:
+    """Return a message as text."""
+    return json.dumps({kind: content})
+
+
+def say_note(say: Say, kind: str, examples: int, text: str) -> None:
+    """Say what happened to a run (see tracker.RunNoted)."""
+    say(NOTE, {"kind": kind, "examples": examples, "text": text})
+
+
+def say_here(kind: str, content: Any) -> None:
+    """Say something from the trial's own process."""
+    tell(in_json(kind, content))

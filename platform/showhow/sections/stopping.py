@@ -1,0 +1,72 @@
+"""Stop rules: when a poor trial is ended early. Pure: the decision itself is made in sweep/arbiter.py.
+
+Trials are compared only with trials of the same explanation level. A model without explanation leads early, because it
+reaches chance at once, so a rule across levels stops exactly the trials that win later. And a level's answer needs all
+seeds of its best trial, but only of that one: so every trial gets its first seed, a trial gets a further one only while
+the seeds that it has finished are among the best of its level, and at least two trials always do. A run that reached
+its goal is better than one that did not, and the sooner the better; the rest is decided by the rule's metric. Where a
+study has grids over the model, the task or the data, it answers at each of their values, and all this holds within a
+level at one of them.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from showhow.sections.scalars import STRICT
+
+BudgetUnit = Literal["examples", "tokens", "flops"]
+_Common = Annotated[int, Field(ge=1)]
+
+
+class NoStopping(BaseModel):
+    """Every run uses its whole budget, unless it reaches goal_accuracy on the validation split first (if one is
+    set)."""
+
+    model_config = STRICT
+
+    kind: Literal["none"] = "none"
+    goal_accuracy: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+
+class Asha(BaseModel):
+    """Asynchronous successive halving (Li et al., arXiv 1810.05934) within a level, in examples and then in seeds.
+
+    budget: the unit in which progress is counted. grace: share of a run's budget before the first decision;
+    reduction_factor: of that many trials one goes on at each rung within a seed, and to its next seed. metric: what
+    trials are compared by; the training loss falls in stairs before accuracy moves, so it sees a run that is about to
+    click. (Where the wording itself is searched, losses of different wordings cannot be compared: use accuracy.)
+    min_trials: others that must have come as far; with one other it would be luck. min_seeds: seeds that must have come
+    as far; a trial is judged by their mean, and with 2 every trial spends two seeds. `benchmarks/stopping.py` measures
+    what these values save and what they miss.
+    """
+
+    model_config = STRICT
+
+    kind: Literal["asha"]
+    budget: BudgetUnit = "examples"
+    metric: Literal["train_loss", "accuracy"] = "train_loss"
+    grace: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.33
+    reduction_factor: Annotated[float, Field(gt=1.0)] = 2.0
+    min_trials: _Common = 2
+    min_seeds: _Common = 1
+    goal_accuracy: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+
+class Median(BaseModel):
+    """The median rule of Vizier (Golovin et al., KDD 2017) within a level: a trial goes when its best value so far is
+    worse than the median of the others' running means, and the better half gets its next seed. `min_trials`: others
+    needed before anything is decided. The other settings are those of `asha`."""
+
+    model_config = STRICT
+
+    kind: Literal["median"]
+    budget: BudgetUnit = "examples"
+    metric: Literal["train_loss", "accuracy"] = "train_loss"
+    grace: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.33
+    min_trials: _Common = 3
+    min_seeds: _Common = 1
+    goal_accuracy: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+
+StopRule = Annotated[NoStopping | Asha | Median, Field(discriminator="kind")]

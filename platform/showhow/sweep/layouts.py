@@ -1,0 +1,35 @@
+"""How the trials of a sitting are laid out: as was decided at its beginning, whatever becomes known of their models
+later, for by that the cluster was judged large enough. How a layout is chosen is the business of study/fitting.py."""
+
+from showhow.machines.fitting import fitting_layout_of, layout_of
+from showhow.machines.layout import Layout
+from showhow.sections.trial import Trial
+from showhow.study.plan import planned_trials
+from showhow.study.study import Study
+
+
+class Layouts:
+    """The layouts of one sitting. The next one decides anew, and asks the cluster that it has then."""
+
+    def __init__(self, study: Study) -> None:
+        """Raises UserError when the study leaves the layouts open and none fits."""
+        self._study = study
+        trials = planned_trials(study)
+        self._decided = {trial.name: fitting_layout_of(trial, study.resources, study.sharding) for trial in trials}
+
+    @property
+    def planned(self) -> tuple[Layout, ...]:
+        """The layouts decided, one for each trial, in order."""
+        return tuple(self._decided.values())
+
+    def of(self, trial: Trial, room: int) -> Layout:
+        """Return the layout of a trial; of one whose point is chosen only as the study goes (optuna) one of at most
+        `room` devices, as many as the cluster has."""
+        study = self._study
+        if study.search.method == "random":
+            return self._decided[trial.name]
+        layout = layout_of(trial, study.resources, study.sharding)
+        if layout.devices <= room:
+            return layout
+        most = 1 << (room.bit_length() - 1)  # "auto" counts devices in powers of two that divide the batch
+        return layout_of(trial, study.resources.model_copy(update={"devices_per_trial": most}), study.sharding)

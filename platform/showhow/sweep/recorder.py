@@ -1,0 +1,200 @@
+"""Turns what Ray Tune says of its trials into events, and asks the arbiter at each report. Runs in the driver."""
+
+import json
+import time
+from collections import Counter
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from showhow.datasets.prepare import Preparation
+from showhow.fingerprint import Json
+from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.processes.ladder import INFEASIBLE
+from showhow.processes.trial import FAILURE, MESSAGE, METRICS, NOTE, OUTCOME
+from showhow.sections.trial import Trial
+from showhow.sweep.arbiter import Arbiter
+from showhow.sweep.proposer import NOT_SAVED, Proposer, Run, TuneSearch
+from showhow.tracking.tracker import (
+    Event,
+    RepliesSampled,
+    Reported,
+    RunEnded,
+    RunNoted,
+    RunStarted,
+    RunStatus,
+    Tracker,
+)
+
+_ACCURACY = on_split(VALIDATION, "accuracy")
+
+
+class Recorder:
+    """Knows the state of each run of this session and tells the tracker."""
+
+    def __init__(self, tracker: Tracker, arbiter: Arbiter, preparation: Preparation, rule: str) -> None:
+        """`rule`: the name of the stop rule, for the runs that it ends."""
+        self._tracker, self._arbiter, self._preparation, self._rule = tracker, arbiter, preparation, rule
+        self.attempts: Counter[str] = Counter()
+        self.ended: dict[str, RunStatus] = {}
+        self._started: dict[str, Run] = {}
+        self._accuracy: dict[str, float] = {}
+        self.fault: OSError | None = None  # why an event could not be kept
+
+    def start(self, run: Run) -> None:
+        """A run begins, or begins again after its process died."""
+        if run.key in self.ended:
+            return  # it had said its outcome; only its process came back
+        self.attempts[run.key] += 1
+        self._started[run.key] = run
+        trial = run.trial
+        self._record(
+            RunStarted(
+                run=run.key,
+                trial=trial.name,
+                seed=run.seed,
+                level=trial.level.value,
+                params=flat_params(trial, run.seed),
+                datasets=self._preparation.of(trial).manifests,
+                attempt=self.attempts[run.key],
+                seconds_since_epoch=time.time(),
+            )
+        )
+
+    def hear(self, run: Run, message: dict[str, Any]) -> bool:
+        """Take one message of a run. Returns True when the run is to be stopped, or has said its last: then Ray Tune
+        need not ask it once more."""
+        if run.key in self.ended:
+            return True
+        if METRICS in message:
+            return self._metrics(run, message[METRICS])
+        if NOTE in message:
+            self._record(RunNoted(run=run.key, seconds_since_epoch=time.time(), **message[NOTE]))
+        elif FAILURE in message:
+            self._failure(run, message[FAILURE])
+        elif OUTCOME in message:
+            self._outcome(run, message[OUTCOME])
+        return run.key in self.ended
+
+    def _metrics(self, run: Run, metrics: dict[str, float]) -> bool:
+        self._accuracy[run.key] = metrics[_ACCURACY]
+        self._record(Reported(run.key, int(metrics["examples"]), metrics, time.time()))
+        trial = run.trial
+        if not self._arbiter.report(trial.level, trial.name, run.seed, metrics, trial.recipe.max_examples):
+            return False
+        if on_split(TEST, "accuracy") in metrics:
+            return False  # its last report, at the end of its budget or at its goal: the outcome follows at once
+        self.end(run, "stopped", stopped_by=self._rule)
+        return True
+
+    def _failure(self, run: Run, reason: str) -> None:
+        if reason.startswith(INFEASIBLE):
+            self._arbiter.forget(run.trial.level, run.trial.name, run.seed)
+        self.end(run, "failed", reason=reason)
+
+    def _outcome(self, run: Run, outcome: dict[str, Any]) -> None:
+        for split, rows in outcome["samples"].items():
+            self._record(RepliesSampled(run.key, split, rows, time.time()))
+        self._arbiter.finished(run.trial.level, run.trial.name, run.seed)
+        self.end(run, "finished", outcome={name: outcome[name] for name in ("reached_goal", "grades")})
+
+    def end(
+        self,
+        run: Run,
+        status: RunStatus,
+        *,
+        stopped_by: str | None = None,
+        reason: str | None = None,
+        outcome: dict[str, Json] | None = None,
+    ) -> None:
+        """A run ends; only its first end counts."""
+        if run.key in self.ended:
+            return
+        if run.key not in self._started:
+            self.start(run)  # its process never came up; an end without a start would tell nobody anything
+        self.ended[run.key] = status
+        self._record(RunEnded(run.key, status, stopped_by, reason, outcome or {}, time.time()))
+
+    def accuracy(self, run: Run) -> float | None:
+        """Return the last validation accuracy of a run, or None when it failed or never reported."""
+        return None if self.ended.get(run.key) == "failed" else self._accuracy.get(run.key)
+
+    def interrupt(self) -> int:
+        """Mark every run that is still under way as interrupted; return how many there were."""
+        open_runs = [run for key, run in self._started.items() if key not in self.ended]
+        for run in open_runs:
+            self.end(run, "interrupted")
+        return len(open_runs)
+
+    def _record(self, event: Event) -> None:
+        try:
+            self._tracker.record(event)
+        except OSError as error:
+            self.fault = error
+            raise
+
+
+def flat_params(trial: Trial, seed: int) -> dict[str, Json]:
+    """Return every setting of a run under a dotted name, recipe fields bare."""
+    params: dict[str, Json] = {"explanation": trial.level.value, "seed": seed}
+    params |= trial.recipe.model_dump(mode="json")
+    for section in ("task", "data", "model", "adapter", "evaluation"):
+        settings = getattr(trial, section)
+        if settings is not None:
+            params |= {f"{section}.{name}": value for name, value in settings.model_dump(mode="json").items()}
+    return params
+
+
+class TuneEars(Callback):  # type: ignore[misc]
+    """Ray Tune's callbacks, passed on to the recorder."""
+
+    def __init__(self, search: TuneSearch, recorder: Recorder, proposer: Proposer) -> None:
+        self._search, self._recorder, self._proposer = search, recorder, proposer
+        self._began: dict[str, float] = {}
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (NOT_SAVED,)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
+        """A run begins, or begins again after its process died."""
+        self._began[trial.trial_id] = time.monotonic()
+        self._recorder.start(self._search.by_trial_id[trial.trial_id])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
+        """A run is over; if it said no outcome, its process ended without one."""
+        self._over(trial, "the process ended without an outcome")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
+        """A run's process died more often than it is tried again."""
+        self._over(trial, _reason(trial))
+
+    def _over(self, trial: Any, reason: str) -> None:
+        run = self._search.by_trial_id[trial.trial_id]
+        self._recorder.end(run, "failed", reason=reason)
+        now = time.monotonic()
+        self._proposer.tell(run.trial, self._recorder.accuracy(run), now - self._began.get(trial.trial_id, now))
+
+
+def _reason(trial: Any) -> str:
+    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()] or ["unknown"]
+    kind = "the process died" if "died" in lines[0].lower() or "ActorDied" in lines[0] else lines[-1]
+    return kind[:500]
+
+
+class ArbiterScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Starts runs in the order proposed and stops those that the arbiter gives up. (Ray calls this a scheduler.)"""
+
+    def __init__(self, search: TuneSearch, recorder: Recorder) -> None:
+        super().__init__()
+        self._search, self._recorder = search, recorder
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (NOT_SAVED,)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Hear one message of a run and decide whether it goes on."""
+        message = json.loads(result[MESSAGE]) if MESSAGE in result else {}
+        stop = self._recorder.hear(self._search.by_trial_id[trial.trial_id], message)
+        decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+        return decision

@@ -1,0 +1,203 @@
+"""Runs a study from its question to its answer: datasets, trials, comparison. Everything that happens is an event.
+
+The same call continues a study that was interrupted: runs that finished or were stopped stay; the others, failed ones
+too, are run again under the same names.
+
+Waiting is short because nothing here waits in turn: datasets are made while the cluster starts, Ray Tune is loaded
+while the trials' processes load torch, and what the conclusion needs while the first runs train.
+"""
+
+import importlib
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from showhow.datasets.prepare import Preparation
+from showhow.evidence.result import StudyResult
+from showhow.fingerprint import Json
+from showhow.home.folder import StudyFolder, home_folder
+from showhow.home.retention import Keeper
+from showhow.machines.room import Cluster, Demand
+from showhow.metrics import on_split
+from showhow.processes.cluster import connected
+from showhow.study.plan import planned_trials
+from showhow.study.study import Study
+from showhow.sweep.layouts import Layouts
+from showhow.tracking.address import tracking_uri
+from showhow.tracking.jsonl import JsonlTracker, read_events
+from showhow.tracking.mlflow.tracker import MlflowTracker, check_reachable
+from showhow.tracking.several import Trackers
+from showhow.tracking.tracker import Event, Reported, RunNoted, RunStatus, StudyEnded, StudyStarted, Tracker
+
+_FACTS_OF = ("showhow", "ray", "torch", "transformers", "deepspeed", "mlflow", "pyarrow", "numpy")
+
+
+def run_study(
+    study: Study,
+    address: str | None = None,
+    home: Path | None = None,
+    watchers: Sequence[Tracker] = (),
+    say: Callable[[str], None] = lambda _line: None,
+    trainable: Callable[[dict[str, Any]], None] | None = None,
+) -> StudyResult:
+    """Run or continue a study and return its result, which `showhow results NAME` shows again.
+
+    address: a Ray cluster's (`auto` for one running on this machine); None starts one here. home: the folder of all
+    studies (default: SHOWHOW_HOME or showhow-runs); on a cluster it must be reachable from every node. watchers hear
+    every event after the journal has it; `say` takes lines about what goes on before the first run. trainable: what
+    runs in a trial's process (default: see trial.py); benchmarks put one there that does nothing.
+    Raises UserError when the study cannot run here. A KeyboardInterrupt is passed on, after the runs were marked."""
+    folder = StudyFolder(home or home_folder(), study.name)
+    uri = tracking_uri(folder.home)
+    check_reachable(uri)
+    folder.make()
+    journal = JsonlTracker(folder.journal)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        try:
+            folder.claim(study)
+            events = read_events(folder.journal)
+            mlflow = MlflowTracker(uri, folder.path)
+            try:
+                for event in events:  # what MLflow has already, it takes no second time
+                    mlflow.record(event)
+                if events and _is_complete(study, events):
+                    return _write_result(folder)
+                keeper = Keeper(folder.checkpoints, study.checkpoints, events)
+                kept = _Lasting(Trackers([journal, mlflow, keeper]))
+                sitting = _Sitting(study, folder, Trackers([kept, *watchers]), events, beside)
+                return sitting.hold(address, Preparation(folder.home, say), trainable)
+            finally:
+                mlflow.close()
+        finally:
+            journal.close()
+            folder.release()
+
+
+def _is_complete(study: Study, events: list[Event]) -> bool:
+    from showhow.sweep.replay import replay  # loads Ray Tune, for which a fresh study must not wait
+
+    return replay(study, events).is_complete(study)
+
+
+def _write_result(folder: StudyFolder) -> StudyResult:
+    from showhow.home.results import write_result  # loads scipy and matplotlib
+
+    return write_result(folder)
+
+
+@dataclass(frozen=True)
+class _Sitting:
+    """A study in its folder, what its earlier sittings left, and a thread for what need not be waited for."""
+
+    study: Study
+    folder: StudyFolder
+    tracker: Tracker
+    events: list[Event]
+    beside: Executor
+
+    def hold(
+        self, address: str | None, preparation: Preparation, trainable: Callable[[dict[str, Any]], None] | None
+    ) -> StudyResult:
+        """Run what is left and conclude."""
+        study = self.study
+        trials = planned_trials(study)
+        layouts = Layouts(study)
+        demand = Demand(len(trials) * len(study.seeds), layouts.planned, study.resources)
+        preparing = self.beside.submit(preparation.prepare_small, trials)
+        with connected(address, demand) as cluster:
+            from showhow.sweep.replay import replay
+            from showhow.sweep.session import Session
+
+            preparing.result()
+            preparation.prepare(trials)
+            preparation.may_use_cluster = False
+            self._begin(cluster)
+            tracker = Trackers([self.tracker, _OnceTraining(self._foresee)])
+            room = cluster.devices(study.resources)
+            session = Session(
+                study, self.folder, preparation, tracker, lambda trial: layouts.of(trial, room), trainable
+            )
+            past = replay(study, self.events)
+            is_over = session.run(self.events, past, cluster.runs_at_once(demand))
+        result = _write_result(self.folder)
+        self._end("finished" if is_over else "interrupted", result)
+        if not is_over:
+            raise KeyboardInterrupt
+        return result
+
+    def _begin(self, cluster: Cluster) -> None:
+        study, facts = self.study, system_facts(cluster)
+        self.tracker.record(StudyStarted(study.name, study.question, study.definition(), facts, time.time()))
+
+    def _foresee(self) -> None:
+        """Load beside training what the conclusion needs (scipy, matplotlib: a second)."""
+        self.beside.submit(importlib.import_module, "showhow.home.results")
+
+    def _end(self, status: RunStatus, result: StudyResult) -> None:
+        metrics = {
+            f"{row.level}/{on_split('test', 'accuracy')}": row.accuracy.mean
+            for row in result.rows
+            if row.accuracy is not None
+        }
+        folder = self.folder
+        files = [str(path) for path in (folder.picture, folder.results, folder.definition) if path.exists()]
+        self.tracker.record(StudyEnded(status, " ".join(result.conclusion), files, metrics, time.time()))
+
+
+class _Lasting:
+    """Passes on what is kept of a study, and not what merely passes while its processes start."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def record(self, event: Event) -> None:
+        """Pass an event on, or not."""
+        if not (isinstance(event, RunNoted) and event.kind in ("starting", "started")):
+            self._tracker.record(event)
+
+    def close(self) -> None:
+        """Close what is behind it."""
+        self._tracker.close()
+
+
+class _OnceTraining:
+    """Does something when the first run has reported, and the processors are no longer needed to start."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act: Callable[[], None] | None = act
+
+    def record(self, event: Event) -> None:
+        """Hear whether a run reports."""
+        if self._act is not None and isinstance(event, Reported):
+            self._act()
+            self._act = None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def system_facts(cluster: Cluster) -> dict[str, Json]:
+    """Return versions, host and processors, for the record."""
+    versions: dict[str, Json] = {f"version.{name}": importlib.metadata.version(name) for name in _FACTS_OF}
+    return versions | {
+        "version.python": platform.python_version(),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cluster.cpus": cluster.cpus,
+        "cluster.gpus": cluster.gpus,
+        "cluster.nodes": len(cluster.nodes),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

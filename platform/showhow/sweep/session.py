@@ -1,0 +1,151 @@
+"""One sitting of a study: Ray Tune runs what is left to run, and the recorder hears of it."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.air._internal import usage
+from ray.tune.execution import class_cache
+
+from ray import tune
+from showhow.datasets.prepare import Preparation
+from showhow.errors import UserError
+from showhow.evidence.journal import read_outcomes
+from showhow.home.folder import StudyFolder
+from showhow.machines.assignment import Assignment
+from showhow.machines.layout import Layout
+from showhow.processes.spread import places, run_as_laid_out
+from showhow.processes.trial import assignment, configuration, resources
+from showhow.sections.trial import Trial
+from showhow.study.study import Study
+from showhow.sweep.proposer import Proposer, Run, TuneSearch
+from showhow.sweep.recorder import ArbiterScheduler, Recorder, TuneEars
+from showhow.sweep.replay import Past
+from showhow.tracking.tracker import Event, Tracker
+
+Trainable = Callable[[dict[str, Any]], None]
+
+_RETRIES_OF_A_DEAD_PROCESS = 2
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # events go to the journal and to MLflow
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the journal is what a study is continued from
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+class Session:
+    """Runs what earlier sittings left."""
+
+    def __init__(
+        self,
+        study: Study,
+        folder: StudyFolder,
+        preparation: Preparation,
+        tracker: Tracker,
+        layout_of: Callable[[Trial], Layout],
+        trainable: Trainable | None,
+    ) -> None:
+        """`layout_of`: how a trial of this sitting is laid out (see layouts.py). `trainable`: what runs in a trial's
+        process; None is `run_as_laid_out`."""
+        self._study, self._folder, self._preparation, self._tracker = study, folder, preparation, tracker
+        self._layout_of = layout_of
+        self._trainable = trainable or run_as_laid_out
+
+    def run(self, events: list[Event], past: Past, at_once: int) -> bool:
+        """Run what is left to run, `at_once` side by side. Returns False when it was interrupted."""
+        for end in past.closing():
+            self._tracker.record(end)
+        recorder = Recorder(self._tracker, past.arbiter, self._preparation, self._study.stop.kind)
+        recorder.attempts.update(past.attempts)
+        proposer = Proposer(self._study, past.arbiter, read_outcomes(events))
+        try:
+            is_over = self._tune(proposer, recorder, at_once)
+        except KeyboardInterrupt:
+            is_over = False
+        except tune.TuneError:
+            if recorder.fault is None:
+                raise
+            raise UserError(
+                f"{self._folder.path} cannot be written: {recorder.fault.strerror}. What was reported before is kept; "
+                "make room, or mend the folder, and run the study again"
+            ) from None
+        # Ray Tune takes a Ctrl-C for itself and returns as if nothing had happened.
+        return recorder.interrupt() == 0 and is_over
+
+    def _tune(self, proposer: Proposer, recorder: Recorder, at_once: int) -> bool:
+        """Run what is left to run. Returns False when it was interrupted."""
+        study = self._study
+
+        def configure(run: Run) -> dict[str, Any]:
+            ready = self._preparation.of(run.trial)
+            return configuration(
+                Assignment(
+                    trial=run.trial,
+                    seed=run.seed,
+                    shards={split: Path(path) for split, path in ready.shards.items()},
+                    tokenizer=Path(ready.tokenizer),
+                    goal_accuracy=study.stop.goal_accuracy,
+                    layout=self._layout_of(run.trial),
+                    checkpoints=self._folder.checkpoints / run.key,
+                    save_every_seconds=60 * study.checkpoints.every_minutes,
+                    keep_weights=study.checkpoints.keep_best > 0,
+                ),
+                study.resources,
+            )
+
+        search = TuneSearch(iter(proposer), configure)
+        trainable = tune.with_resources(
+            self._trainable, lambda config: places(assignment(config).layout, resources(config))
+        )
+        # Tune saves its own state beside ours, and complains aloud where two savings meet; what fails for us is raised.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        # Runs wait in Tune's queue so that no processor idles; but TPE should choose late, when more has been told.
+        waiting = 2 if study.search.method == "optuna" else at_once + 1
+        os.environ.update(_TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(waiting)})
+        _spare_what_tune_adds()
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                scheduler=ArbiterScheduler(search, recorder),
+                num_samples=-1,  # as many as the search proposes
+                max_concurrent_trials=study.resources.max_concurrent,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(self._folder.path),
+                callbacks=[TuneEars(search, recorder, proposer)],
+                failure_config=tune.FailureConfig(max_failures=_RETRIES_OF_A_DEAD_PROCESS),
+                verbose=0,
+            ),
+        )
+        with _interrupts_restored():
+            tuner.fit()
+        return search.is_exhausted and all(run.key in recorder.ended for run in search.by_trial_id.values())
+
+
+def _spare_what_tune_adds() -> None:
+    # With Tune's runtime environment (a setting for PyTorch Lightning) no process that stands ready would do.
+    class_cache.DEFAULT_ENV_VARS.clear()
+    # To count callbacks, Tune imports mlflow: 1.2 s before the first run, and without the tracker's settings.
+    usage.tag_callbacks = lambda _callbacks: False
+
+
+@contextmanager
+def _interrupts_restored() -> Iterator[None]:
+    """Give Ctrl-C its meaning back: Ray Tune takes the handler and keeps it when it is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread has handlers, and Ray leaves them alone elsewhere
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

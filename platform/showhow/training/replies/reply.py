@@ -1,0 +1,121 @@
+"""Generation: batched greedy replies with a key-value cache. Rows whose reply has ended leave the batch.
+
+The tokens are those of `transformers.generate` (a test compares them): computed in float32 they are the same but for
+ties; computed in bfloat16 roundings differ, as they do between batches of different sizes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int32, Int64
+from numpy import ndarray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from showhow.training.cpu.llama_decoder import LlamaDecoder
+from showhow.training.cpu.t5_decoder import T5Decoder
+from showhow.training.model import is_seq2seq, positions
+from showhow.training.ranks import highest, is_shared_out
+from showhow.training.replies.decoder import Decoder
+from showhow.training.replies.transformers_decoder import CausalDecoder, Seq2SeqDecoder
+from showhow.training.replies.vllm_replies import VllmReplies
+from showhow.training.tokens import SpecialTokens
+
+# Asking a GPU which replies have ended makes it wait, so there it is asked only every so many steps.
+_ASK_GPU_EVERY = 8
+# Rows that have ended leave when they are so many of a batch: copying what the others have read costs half a step. From
+# a tenth to a quarter is best (2,250 replies a second; 1,940 for each row that ends, 1,990 for none).
+_LEAVE_TOGETHER = 0.25
+
+Tokens = Int32[ndarray, " tokens"]
+
+
+def greedy_replies(
+    model: torch.nn.Module | VllmReplies,
+    prompts: Sequence[Tokens],
+    special: SpecialTokens,
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[list[int]]:
+    """Return for each prompt the token ids the model writes, the end token left out.
+
+    Prompts are taken in order of length, so that a batch holds little padding. A reply that does not end by itself is
+    cut after `max_new_tokens`, or where the model has no more positions. The processes that share out a model's weights
+    must all ask, each for prompts of its own, if for none."""
+    if isinstance(model, VllmReplies):
+        return model.write(prompts, special.end, max_new_tokens)
+    model.eval()
+    together = is_shared_out(model)
+    # What is gathered of shared weights may stay for training, and what inference mode makes may not.
+    with torch.no_grad() if together else torch.inference_mode():
+        places, decoder = positions(model), _decoder_of(model, special, together)
+        replies: list[list[int]] = [[] for _ in prompts]
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        batches = -(-len(order) // batch_size)
+        for batch in range(int(highest(batches)) if together else batches):
+            chosen = order[batch * batch_size : (batch + 1) * batch_size]
+            some = [prompts[row] for row in chosen] or [np.array([special.end])]  # to take part in the others' batch
+            tokens, mask = _padded(some, special.pad, decoder)
+            taken = 0 if is_seq2seq(model) else tokens.shape[1]
+            most = max_new_tokens if places is None else min(max_new_tokens, max(1, places - taken))
+            if together:
+                most = int(-highest(-most))
+            asked = len(chosen) if together else None
+            written = _write(decoder, (tokens, mask), special.end, most, asked).tolist()
+            for row, reply in zip(chosen, written, strict=False):
+                replies[row] = reply[: reply.index(special.end)] if special.end in reply else reply
+    return replies
+
+
+def _decoder_of(model: torch.nn.Module, special: SpecialTokens, together: bool) -> Decoder:
+    """Return what decodes. Shared weights are there only while transformers' own modules run."""
+    if not is_seq2seq(model):
+        return LlamaDecoder(model) if not together and LlamaDecoder.reads(model) else CausalDecoder(model)
+    config: Any = model.config
+    start = special.pad if config.decoder_start_token_id is None else config.decoder_start_token_id
+    return T5Decoder(model, start) if not together and T5Decoder.reads(model) else Seq2SeqDecoder(model, start)
+
+
+def _write(
+    decoder: Decoder,
+    prompts: tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, "batch prompt"]],
+    end: int,
+    max_new_tokens: int,
+    asked_together: int | None,
+) -> Int64[Tensor, "batch max_new_tokens"]:
+    """Return the replies of a batch, each filled up after its end with anything. prompts: tokens, and their mask.
+    asked_together: go on until no process has replies to write, of which so many are wanted here."""
+    tokens, mask = prompts
+    written = tokens.new_full((len(tokens), max_new_tokens), end)
+    rows = torch.arange(len(tokens), device=tokens.device)  # those still in the batch
+    ended = torch.full_like(rows, asked_together == 0, dtype=torch.bool)
+    logits = decoder.begin(tokens, mask)
+    for step in range(max_new_tokens):
+        following = logits.argmax(dim=-1)
+        written[rows, step] = following
+        ended |= following == end
+        if step + 1 == max_new_tokens:
+            break
+        if tokens.device.type == "cpu" or (step + 1) % _ASK_GPU_EVERY == 0:
+            going_on = (~ended).nonzero()[:, 0]
+            if not (len(going_on) if asked_together is None else highest(len(going_on))):
+                break
+            if 0 < len(going_on) <= (1 - _LEAVE_TOGETHER) * len(rows):
+                decoder.keep(going_on)
+                rows, ended, following = rows[going_on], ended[going_on], following[going_on]
+        logits = decoder.advance(following)
+    return written
+
+
+def _padded(
+    prompts: Sequence[Tokens], pad: int, decoder: Decoder
+) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, "batch prompt"]]:
+    """Return prompts as one matrix, and the mask that tells them from padding. A causal model goes on after the last
+    column, so its prompts end there; an encoder reads them where it was trained to, from the first."""
+    side = "left" if decoder.pads_on_the_left else "right"
+    rows = [torch.from_numpy(prompt.astype(np.int64)) for prompt in prompts]
+    tokens = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side=side)
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
+    return tokens.to(decoder.device), mask.to(decoder.device)

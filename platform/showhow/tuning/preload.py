@@ -1,6 +1,0 @@
-"""Importing this loads what a trial needs (torch, transformers, Ray Tune). Ray does so in the processes that it makes
-ready, while the cluster starts and the datasets are made."""
-
-from showhow.tuning.loading import load
-
-load("showhow.methods.sft", "showhow.tuning.trial")

@@ -1,6 +1,0 @@
-"""Importing this loads what each process of a spread run needs. Ray does so in the processes that it makes ready. Ray
-does not say before which will be a worker, so what only these need (torch, transformers, DeepSpeed) they load later."""
-
-from showhow.tuning.loading import load
-
-load("showhow.tuning.spread", "showhow.tuning.workers")
