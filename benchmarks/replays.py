@@ -1,8 +1,8 @@
 """Studies replayed from recorded learning curves, as a stop rule would have had them.
 
-Reports come in the order in which they would come: every trial's first seed first (sweep/proposer.py), two runs at once,
-three waiting in Ray Tune's queue that start though their trial was given up meanwhile, time by examples. The judge is
-the arbiter that real studies have, or a peer.
+Reports come in the order in which they would come: every trial's first seed first (sweep/proposer.py), two runs at
+once, three waiting in Ray Tune's queue that start though their trial was given up meanwhile, time by examples. The
+judge is the arbiter that real studies have, or a peer.
 """
 
 import heapq

@@ -16,6 +16,10 @@ from showhow.tracking.tracker import RunStarted, StudyStarted
 
 TRIAL = {
     "name": "trial-003",
+    "arm": "long",
+    "setting": {},
+    "method": {"kind": "plain"},
+    "budget": {"unit": "examples", "amount": 800},
     "level": "long",
     "point": {"explanation": "long"},
     "task": {"kind": "modular_sum"},

@@ -46,19 +46,19 @@ class PlainLines:
             case RunStarted():
                 self._rows[event.run] = _Row(event)
                 again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
-                self._say(event, f"{event.run} {event.level}: started{again}")
+                self._say(event, f"{event.run} {event.arm}: started{again}")
             case Reported():
                 row = self._rows[event.run]
                 accuracy, loss = event.metrics[_ACCURACY], event.metrics["train_loss"]
                 self._say(
                     event,
-                    f"{event.run} {row.start.level}: {event.examples:,} of {row.budget:,} examples, "
+                    f"{event.run} {row.start.arm}: {event.examples:,} of {row.budget:,} examples, "
                     f"accuracy {accuracy:.2f}, loss {loss:.3f}",
                 )
             case RunNoted() if event.run in self._rows:
-                self._say(event, f"{event.run} {self._rows[event.run].start.level}: {_noted(event)}")
+                self._say(event, f"{event.run} {self._rows[event.run].start.arm}: {_noted(event)}")
             case RunEnded() if event.run in self._rows:
-                self._say(event, f"{event.run} {self._rows[event.run].start.level}: {_ending(event)}")
+                self._say(event, f"{event.run} {self._rows[event.run].start.arm}: {_ending(event)}")
 
     def say(self, line: str) -> None:
         """Print what goes on beside the runs."""
@@ -133,7 +133,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
     bar = "━" * filled + "·" * (_BAR_WIDTH - filled)
     return (
         row.start.run,
-        row.start.level,
+        row.start.arm,
         f"{bar} {row.examples:,}",
         "-" if row.accuracy is None else f"{row.accuracy:.2f}",
         "-" if row.loss is None else f"{row.loss:.3f}",

@@ -74,7 +74,7 @@ def _outcome(run: _Told) -> RunOutcome:
     told: dict[str, Any] = dict(run.end.outcome) if run.end else {}
     solved_at = last.get("examples_until_solved")
     return RunOutcome(
-        level=run.start.level,
+        level=run.start.arm,
         trial=run.start.trial,
         seed=run.start.seed,
         params=point,

@@ -83,7 +83,7 @@ class PastStudy:
                 f"with --run. Runs with weights: {self._listed()}"
             )
         level, trial = self._recommended()
-        kept = [run for run in self._finished() if run.start.level == level and self.is_kept(run)]
+        kept = [run for run in self._finished() if run.start.arm == level and self.is_kept(run)]
         if not kept:
             raise UserError(
                 f"no weights of the level {level}, the best of {self.folder.name}, were kept. Runs with weights: "
@@ -119,7 +119,7 @@ class PastStudy:
 
     def trial(self, run: PastRun) -> Trial:
         """Return the point of the search space that a run was trained at."""
-        point: dict[str, Any] = {EXPLANATION: run.start.level}  # scalars all
+        point: dict[str, Any] = {EXPLANATION: run.start.arm}  # scalars all
         for axis in self.study.search.axes:
             point[axis] = run.start.params[axis.removeprefix("recipe.")]
         return self.study.trial(run.start.trial, point)

@@ -105,7 +105,7 @@ class Keeper:
         trials: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
         for run in self._runs.values():
             if run.status == "finished":
-                trials.setdefault(run.start.level, {}).setdefault(run.start.trial, []).append(worth(run.metrics))
+                trials.setdefault(run.start.arm, {}).setdefault(run.start.trial, []).append(worth(run.metrics))
 
         def rank(runs: list[tuple[float, float, float]]) -> tuple[float, ...]:
             return (-len(runs), *(fmean(values) for values in zip(*runs, strict=True)))

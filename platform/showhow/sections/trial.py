@@ -5,8 +5,10 @@ from typing import Self
 
 from pydantic import BaseModel, ValidationError, model_validator
 
+from showhow.methods import AnyMethod
 from showhow.metrics import TEST, VALIDATION
 from showhow.sections.adapter import Adapter
+from showhow.sections.budget import Budget
 from showhow.sections.data import Data, Evaluation
 from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.sections.faults import Fault, faults_of, refuse
@@ -20,19 +22,24 @@ _VALIDATION_EXAMPLES = 200  # asked at each evaluation, where the study does not
 
 
 class Trial(BaseModel):
-    """One point of the search space."""
+    """One point of the search space. arm: the name of what is compared by it; setting: of the axes within which is
+    compared, the values (see study/compare.py)."""
 
     model_config = STRICT
 
     name: str
+    arm: str
+    setting: dict[str, Scalar]
     level: Level
     point: dict[str, Scalar]
     task: AnyTask
     data: Data
     model: ModelSpec
     adapter: Adapter | None = None
+    method: AnyMethod
     recipe: Recipe
     evaluation: Evaluation
+    budget: Budget
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
@@ -92,6 +99,11 @@ class Trial(BaseModel):
                 f"there ({len(spec.buckets)}% of all); ask for fewer or make the task larger",
             )
         ]
+
+    @property
+    def is_control(self) -> bool:
+        """True where the arm is there to be compared with, and not to be recommended."""
+        return self.level.is_control or self.method.is_control
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -16,8 +16,11 @@ from showhow.errors import UserError, nearest
 from showhow.fingerprint import Json, fingerprint, placeless
 from showhow.machines.fitting import layout_faults
 from showhow.machines.vllm import vllm_faults
+from showhow.methods import AnyMethod
+from showhow.methods.plain import Plain
 from showhow.models.settings import model_faults
 from showhow.sections.adapter import Adapter
+from showhow.sections.budget import Budget
 from showhow.sections.data import Data, Evaluation
 from showhow.sections.faults import Fault, PartOf, faults_of, models_in, refuse
 from showhow.sections.recipe import ModelSpec, Recipe
@@ -33,6 +36,8 @@ from showhow.tasks.explain import Level
 EXPLANATION = "explanation"
 # What changes no result, so that it may change when a study goes on.
 NOT_COMPUTED = ("name", "question", "resources", "sharding", "checkpoints")
+# The sections that a trial has, each with a point's values filled in.
+_OF_A_TRIAL = {"task", "data", "model", "adapter", "method", "recipe", "evaluation", "budget"}
 # Names of what else lies in the folder where each study has a folder of its name.
 _TAKEN_NAMES = ("datasets", "tokenizers", "mlflow.db", "mlartifacts")
 _LEVELS = [level.value for level in Level]
@@ -52,7 +57,9 @@ class Study(BaseModel):
     data: Data
     model: ModelSpec
     adapter: Adapter | None = None
+    method: AnyMethod = Plain()
     recipe: Annotated[dict[str, Scalar], PartOf(Recipe)]
+    budget: Budget | None = None
     search: SearchSpace
     evaluation: Evaluation = Evaluation()
     stop: StopRule = NoStopping()
@@ -185,12 +192,15 @@ class Study(BaseModel):
             if axis != EXPLANATION:
                 section, field = _target(axis)
                 sections = sections | {section: sections[section] | {field: value}}
-        values = {"name": name, "level": point[EXPLANATION], "point": point, **sections}
+        level = point[EXPLANATION]
+        values = {"name": name, "arm": level, "setting": {}, "level": level, "point": point, **sections}
+        if self.budget is None:
+            values["budget"] = {"unit": "examples", "amount": sections["recipe"].get("max_examples", 1)}
         return Trial.model_validate_json(json.dumps(values), strict=True)
 
     @cached_property
     def _sections(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", include={"task", "data", "model", "adapter", "recipe", "evaluation"})
+        return self.model_dump(mode="json", include=_OF_A_TRIAL)
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:

@@ -54,7 +54,12 @@ class Recorder:
                 run=run.key,
                 trial=trial.name,
                 seed=run.seed,
+                arm=trial.arm,
                 level=trial.level.value,
+                setting=dict(trial.setting),
+                is_control=trial.is_control,
+                unit=trial.budget.unit,
+                budget=trial.budget.amount,
                 params=flat_params(trial, run.seed),
                 datasets=self._preparation.of(trial).manifests,
                 attempt=self.attempts[run.key],
@@ -139,7 +144,7 @@ def flat_params(trial: Trial, seed: int) -> dict[str, Json]:
     """Return every setting of a run under a dotted name, recipe fields bare."""
     params: dict[str, Json] = {"explanation": trial.level.value, "seed": seed}
     params |= trial.recipe.model_dump(mode="json")
-    for section in ("task", "data", "model", "adapter", "evaluation"):
+    for section in ("task", "data", "model", "adapter", "method", "evaluation"):
         settings = getattr(trial, section)
         if settings is not None:
             params |= {f"{section}.{name}": value for name, value in settings.model_dump(mode="json").items()}

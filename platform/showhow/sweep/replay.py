@@ -47,7 +47,7 @@ def replay(study: Study, events: list[Event]) -> Past:
             case Reported():
                 start = starts[event.run]
                 budget = int(str(start.params["max_examples"]))
-                past.arbiter.report(start.level, start.trial, start.seed, event.metrics, budget)
+                past.arbiter.report(start.arm, start.trial, start.seed, event.metrics, budget)
             case RunEnded():
                 running.pop(event.run, None)
                 _end(past, starts[event.run], event)
@@ -63,9 +63,9 @@ def _settings(study: Study) -> dict[str, Setting]:
 
 def _end(past: Past, start: RunStarted, event: RunEnded) -> None:
     if event.status == "finished":
-        past.arbiter.finished(start.level, start.trial, start.seed)
+        past.arbiter.finished(start.arm, start.trial, start.seed)
         past.finished[start.trial] += 1
     elif event.status == "stopped":
         past.arbiter.stopped.add(start.trial)
     elif (event.reason or "").startswith(INFEASIBLE):
-        past.arbiter.forget(start.level, start.trial, start.seed)
+        past.arbiter.forget(start.arm, start.trial, start.seed)

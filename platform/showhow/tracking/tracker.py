@@ -5,7 +5,7 @@ the picture are read from. The MLflow tracker (`mlflow.py`) shows the same strea
 other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from showhow.fingerprint import Json
@@ -28,18 +28,24 @@ class StudyStarted:
 class RunStarted:
     """One run (a trial with one seed) begins; `attempt` counts from 1 and grows when a run is tried again.
 
-    `run` is its key within the study, such as `trial-003/seed-1`; `params` are the searched and fixed recipe fields,
-    flat; `datasets` maps a role (train, or an evaluation split) to that dataset's manifest.
+    `run` is its key within the study, such as `trial-003/seed-1`; `arm` names what is compared by it, within the
+    values of `setting`; `params` are the searched and fixed recipe fields, flat; `datasets` maps a role (train, or an
+    evaluation split) to that dataset's manifest; it ends when `budget` is spent, in `unit`.
     """
 
     run: str
     trial: str
     seed: int
-    level: str
+    arm: str
     params: dict[str, Json]
     datasets: dict[str, dict[str, Json]]
     attempt: int
     seconds_since_epoch: float
+    level: str = ""
+    setting: dict[str, Json] = field(default_factory=dict)
+    is_control: bool = False
+    unit: str = "examples"
+    budget: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,22 @@ class RepliesSampled:
 
 
 @dataclass(frozen=True)
+class StageEnded:
+    """A run has used a stage of its method: `operation` (train, reply, score, map ...), `address` and what it was
+    charged; `is_reused` where the stage was there already."""
+
+    run: str
+    operation: str
+    address: str
+    is_reused: bool
+    examples: int
+    tokens: int
+    flops: float
+    seconds: float
+    seconds_since_epoch: float
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """A run ends. `stopped_by` names the stop rule for status `stopped`; `reason` says why one failed.
 
@@ -102,7 +124,7 @@ class StudyEnded:
     seconds_since_epoch: float
 
 
-Event = StudyStarted | RunStarted | Reported | RunNoted | RepliesSampled | RunEnded | StudyEnded
+Event = StudyStarted | RunStarted | Reported | RunNoted | RepliesSampled | StageEnded | RunEnded | StudyEnded
 
 
 class Tracker(Protocol):

@@ -26,7 +26,7 @@ DESCRIPTION = "mlflow.note.content"
 
 def run_name(event: RunStarted) -> str:
     """Return the name people read: `long · trial-003 · seed 1`."""
-    return f"{event.level} · {event.trial} · seed {event.seed}"
+    return f"{event.arm} · {event.trial} · seed {event.seed}"
 
 
 def study_tags(event: StudyStarted, study_id: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def study_tags(event: StudyStarted, study_id: str) -> dict[str, str]:
 def run_tags(event: RunStarted, study: str, study_id: str) -> dict[str, str]:
     """Return the tags of one run; `study` and `study_id` name the study it belongs to."""
     tags = {"showhow.study": study, STUDY_ID: study_id, "showhow.kind": "run", RUN: event.run}
-    told = {"trial": event.trial, "seed": event.seed, "level": event.level, "attempt": event.attempt}
+    told = {"trial": event.trial, "seed": event.seed, "arm": event.arm, "level": event.level, "attempt": event.attempt}
     return _clean_tags(
         {**tags, **{f"showhow.{key}": str(value) for key, value in told.items()}, "showhow.status": "running"}
     )

@@ -1,0 +1,61 @@
+"""What a method is: how data become a model, as a pure program over a bench. Loads neither torch nor ray.
+
+A method says what is done, the bench does it: in a trial's process with real models, in a test with fake ones
+(`showhow.testing`). Each call of the bench is a stage: addressed by operation, version, settings and inputs, made once,
+charged to every run that uses it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from showhow.methods.bench import Bench, Data, Model
+from showhow.methods.row import Row
+from showhow.tasks.explain import Level
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method may refuse: where it would be used."""
+
+    level: Level
+    batching: str
+    batch_size: int
+    has_encoder: bool | None  # None: not known before the model is loaded
+
+
+class Method(BaseModel):
+    """A way of learning. A new one is a file beside this one, or in a package of one's own, and has a literal `kind`;
+    its fields are the parameters that a study may set and search."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    source: ClassVar[str] = ""  # where it was published
+    stages: ClassVar[tuple[str, ...]] = ()  # what it does, a few words each
+
+    @property
+    def is_control(self) -> bool:
+        """True where it is there to be compared with, and not to be recommended."""
+        return False
+
+    def unfit(self, setup: Setup) -> Iterator[str]:  # noqa: ARG002 - others look
+        """Say, a sentence each, why this method cannot be used so."""
+        yield from ()
+
+    def asked(self, row: Row) -> Row:
+        """Return a question as the trained model is asked it, with the reply that is right."""
+        return row
+
+    def reads_as(self, level: Level) -> Level:
+        """Return the level whose form the replies have that `asked` asks for."""
+        return level
+
+    def prepare(self, bench: Bench) -> Data | None:
+        """Make what all runs of an arm share: once, before they start, spread over the cluster."""
+        return bench.problems()
+
+    def run(self, bench: Bench, prepared: Data | None) -> Model:
+        """Do what one run does on its devices, and return the model; the bench grades it."""
+        raise NotImplementedError

@@ -1,0 +1,128 @@
+"""What a method may call: the bench, and what its calls take and give. Loads neither torch nor ray."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from showhow.methods.losses import CrossEntropy, Loss
+from showhow.methods.row import Row
+from showhow.tasks.explain import Level
+
+Unit = Literal["examples", "tokens", "flops"]
+
+
+class Data(Protocol):
+    """Rows that a stage made or will make. Two of the same address hold the same rows."""
+
+    @property
+    def address(self) -> str:
+        """What names them: a fingerprint of all that made them."""
+
+    def __len__(self) -> int: ...
+
+
+class Model(Protocol):
+    """A model as some stages left it."""
+
+    @property
+    def address(self) -> str:
+        """What names it: a fingerprint of all that made it."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What stages cost: training examples, tokens that went through a model, and its operations."""
+
+    examples: int = 0
+    tokens: int = 0
+    flops: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.examples + other.examples, self.tokens + other.tokens, self.flops + other.flops)
+
+    def of(self, unit: Unit) -> float:
+        """Return how much in a unit."""
+        return float(getattr(self, unit))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How replies are written. replies: to each question; temperature: 0 takes the likeliest token each time."""
+
+    temperature: float = 0.0
+    replies: int = 1
+    max_tokens: int | None = None
+
+
+GREEDY = Sampling()
+
+
+class Budgeted(Protocol):
+    """What a run may spend."""
+
+    unit: Unit
+    amount: float
+
+    @property
+    def spent(self) -> Spent:
+        """By all the stages that the run has used so far."""
+
+    @property
+    def left(self) -> float:
+        """In the budget's unit."""
+
+
+class Bench(Protocol):
+    """What a method may call. `seed`: of the run; stages that it matters to are addressed by it too."""
+
+    seed: int
+    budget: Budgeted
+
+    def problems(self, split: str = "train", *, level: Level | None = None, examples: int | None = None) -> Data:
+        """Return the task's problems in a split, explained at a level (None: the run's)."""
+
+    def map(self, data: Data, rows: Callable[[Row], Iterable[Row]], *, version: int) -> Data:
+        """Return what a function makes of each row: none, one or several. Raise `version` when it would make others."""
+
+    def select(self, data: Data, keep: Callable[[Row], bool], *, version: int, balance: str | None = None) -> Data:
+        """Return the rows that a function keeps; balance: as many of each value of a column (or field)."""
+
+    def split(self, data: Data, parts: int, *, by: str | None = None) -> tuple[Data, ...]:
+        """Return parts of sizes that differ by at most one: by a column, the lowest first, or at random."""
+
+    def mix(self, parts: Mapping[str, Data]) -> Data:
+        """Return the rows of all parts, each with the name of its part."""
+
+    def start(self) -> Model:
+        """Return the run's model as it is before any training."""
+
+    def train(
+        self,
+        model: Model,
+        data: Data,
+        *,
+        loss: Loss = CrossEntropy(),  # noqa: B008 - frozen
+        examples: int | None = None,
+        keep: int = 1,
+        watched: bool = True,
+    ) -> tuple[Model, ...]:
+        """Train a model on rows and return it as it was at `keep` points, evenly apart, the last at the end.
+
+        examples: how many to see (None: until the budget is spent); watched: it is validated as it goes, may be
+        stopped early, ends at the study's goal and saves its state as the run's; what is not watched is a stage that
+        several runs may share."""
+
+    def reply(self, model: Model, data: Data, sampling: Sampling = GREEDY) -> Data:
+        """Return a row for each reply that the model writes to each prompt: with a column `reply`."""
+
+    def score(self, model: Model, data: Data, *, column: str = "nll") -> Data:
+        """Return the rows with a column: nats a target token, by the model, mean over the row's target."""
+
+    def grade(self, replies: Data) -> Data:
+        """Return replies with the columns `right` and, where the target has steps, `steps_right`."""
+
+    def average(self, models: Sequence[Model], weights: Sequence[float] | None = None) -> Model:
+        """Return the model whose weights are the mean of several of the same shape."""
+
+    def report(self, model: Model) -> None:
+        """Validate a model and report it, for methods that train in rounds."""

@@ -1,0 +1,34 @@
+"""A row: a line of training data, or a question that is asked. Pure."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+Column = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of training data, or a question that is asked.
+
+    question: its identity, by which splits and duplicates go; prompt: what the model reads; target: what it is to
+    write; answer: the right one, as text; weight: of the row's loss; part: a name that losses, orders and methods may
+    go by; columns: whatever else is known of it, such as the `reply` and the `nll` that stages add."""
+
+    question: str
+    prompt: str
+    target: str
+    answer: str
+    weight: float = 1.0
+    part: str = ""
+    columns: Mapping[str, Column | None] = field(default_factory=dict)
+
+    def with_(self, **changes: Any) -> Self:
+        """Return the row with some fields changed; names that are no fields of a row are columns."""
+        own = {name for name in changes if name in _FIELDS}
+        columns = {**self.columns, **{name: value for name, value in changes.items() if name not in own}}
+        return dataclasses.replace(self, **{name: changes[name] for name in own}, columns=columns)
+
+
+_FIELDS = ("question", "prompt", "target", "answer", "weight", "part")
