@@ -20,6 +20,7 @@ from showhow.methods import AnyMethod
 from showhow.methods.plain import Plain
 from showhow.models.settings import model_faults
 from showhow.sections.adapter import Adapter
+from showhow.sections.arm import Arm
 from showhow.sections.budget import Budget
 from showhow.sections.data import Data, Evaluation
 from showhow.sections.faults import Fault, PartOf, faults_of, models_in, refuse
@@ -217,6 +218,24 @@ class Study(BaseModel):
     def levels(self) -> tuple[Level, ...]:
         """The explanation levels compared, in the order of the study file."""
         return tuple(Level(str(value)) for value in self.search.axes[EXPLANATION].extremes)
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The axes whose values are compared."""
+        return (EXPLANATION,)
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is compared, in the order of the study file."""
+        return tuple(
+            Arm(name=level.value, values={EXPLANATION: level.value}, is_control=level.is_control)
+            for level in self.levels
+        )
+
+    @property
+    def settings(self) -> tuple[dict[str, Scalar], ...]:
+        """Within what arms are compared: the values of the axes named by `[compare] within`; one, empty, for none."""
+        return ({},)
 
     def definition(self) -> dict[str, Json]:
         """Return the whole study as JSON, defaults filled in."""
