@@ -20,7 +20,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from showhow.datasets.examples import BLOCK_EXAMPLES, draw_block
-from showhow.datasets.manifest import MANIFEST, Manifest, Shard, Source
+from showhow.datasets.manifest import MANIFEST, Derivation, Manifest, Shard, Source
 from showhow.datasets.whole import whole_folder
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
@@ -134,10 +134,15 @@ def _write_shard(folder: str, block: Block) -> Block:
     table = candidates.take(pa.array(np.asarray(block["keep"], dtype=np.int64)))
     path = Path(folder) / f"shard-{int(block['block']):05d}.parquet"
     pq.write_table(table, path, compression="zstd")
+    return summary_of(table, path, int(block["block"]))
+
+
+def summary_of(table: pa.Table, path: Path, block: int) -> Block:
+    """Return what a manifest says of a shard that was written."""
     texts = table["question"].to_pylist() + table["target"].to_pylist()
     answers = Counter(table["answer"].to_pylist())
     return {
-        "block": block["block"],
+        "block": block,
         "name": path.name,
         "rows": table.num_rows,
         "bytes": path.stat().st_size,
@@ -162,6 +167,15 @@ def _first_of_each(hashes: Hashes, wanted: int) -> ndarray[Any, np.dtype[np.bool
 
 
 def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int) -> Manifest:
+    found = manifest_of(spec, written, spec.fingerprint)
+    share = round(1 - found.rows / candidates, 6)
+    return found.model_copy(update={"candidates": candidates, "duplicate_share": share, "source": _source(spec)})
+
+
+def manifest_of(
+    spec: DatasetSpec, written: Sequence[Block], address: str, derivation: Derivation | None = None
+) -> Manifest:
+    """Return the manifest of a dataset whose shards were written; derivation: of one that was made of others."""
     shards = sorted(written, key=lambda block: str(block["name"]))
     answers: Counter[str] = Counter()
     for block in shards:
@@ -170,17 +184,17 @@ def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int) -> M
     majority = min(answers, key=lambda answer: (-answers[answer], answer))
     rows = sum(int(block["rows"]) for block in shards)
     return Manifest(
-        fingerprint=spec.fingerprint,
+        fingerprint=address,
         spec=spec.model_copy(update={"task": _placeless(spec.task)}),
         rows=rows,
         symbols=sum(int(block["symbols"]) for block in shards),
-        candidates=candidates,
-        duplicate_share=round(1 - rows / candidates, 6),
+        candidates=rows,
+        duplicate_share=0.0,
         chance=round(spec.task.chance, 6),
         majority_answer=majority,
         majority_share=round(answers[majority] / rows, 6),
         shards=tuple(Shard.model_validate({name: block[name] for name in Shard.model_fields}) for block in shards),
-        source=_source(spec),
+        derivation=derivation,
     )
 
 

@@ -6,6 +6,7 @@ places, so the same spec gives the same manifest byte for byte.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -43,11 +44,24 @@ class Source(BaseModel):
     questions_in_split: int
 
 
+class Derivation(BaseModel):
+    """How a dataset was made of others: the operation, the version of what it does, its settings, and the fingerprints
+    of its inputs."""
+
+    model_config = STRICT
+
+    operation: str
+    version: int
+    settings: dict[str, Any]
+    inputs: tuple[str, ...]
+
+
 class Manifest(BaseModel):
-    """What produced a dataset. symbols: tokens as the from-scratch tokenizer counts them, questions and targets.
-    duplicate_share: of the candidates drawn, the share dropped because the question was there already. chance: how
-    often guessing is right. majority_answer, majority_share: the commonest answer and how often it is right. source: of
-    an imported dataset."""
+    """What produced a dataset. spec: of the problems that it holds, or that it was derived from. symbols: tokens as the
+    from-scratch tokenizer counts them, questions and targets. duplicate_share: of the candidates drawn, the share
+    dropped because the question was there already. chance: how often guessing is right. majority_answer,
+    majority_share: the commonest answer and how often it is right. source: of an imported dataset; derivation: of one
+    that was made of others."""
 
     model_config = STRICT
 
@@ -62,6 +76,7 @@ class Manifest(BaseModel):
     majority_share: float
     shards: tuple[Shard, ...]
     source: Source | None = None
+    derivation: Derivation | None = None
 
     def write(self, folder: Path) -> None:
         """Write the manifest in one move, so that it is there whole or not at all."""

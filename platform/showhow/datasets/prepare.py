@@ -7,15 +7,19 @@ cluster by Ray Data. Both take the same functions, so the bytes are the same.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from showhow.datasets.generate import generate, is_large
+from showhow.datasets.data_bench import DataBench
+from showhow.datasets.dataset import Dataset
+from showhow.datasets.generate import is_large
 from showhow.datasets.manifest import Manifest
 from showhow.datasets.tokenise import read_lengths, tokenise
 from showhow.datasets.tokenizer import StudyTokenizer, check_settings, settings_folder, tokenizer_for
-from showhow.errors import UserError
+from showhow.errors import TrialError, UserError
 from showhow.fingerprint import Json
+from showhow.methods.base import Method
 from showhow.models.settings import longest_row
-from showhow.sections.dataset_spec import DatasetSpec
+from showhow.sections.dataset_spec import TRAIN
 from showhow.sections.recipe import PretrainedModel
 from showhow.sections.trial import Trial
 
@@ -38,9 +42,8 @@ class Preparation:
         self._home, self._say = home, say
         # While trials hold the cluster's processors, Ray Data would wait for them for ever.
         self.may_use_cluster = True
-        self._ready: dict[tuple[str, str, int], str] = {}
+        self._ready: dict[tuple[str, str, str, int], str] = {}
         self._tokenizers: dict[str, StudyTokenizer] = {}
-        self._manifests: dict[str, Manifest] = {}
         self._summaries: dict[str, dict[str, Json]] = {}
 
     def prepare(self, trials: Iterable[Trial]) -> None:
@@ -65,28 +68,23 @@ class Preparation:
         self.prepare([trial])
         shards = {split: self._ready[self._key(trial, split)] for split in trial.splits}
         words = self._tokenizer(trial)
-        manifests = {split: self._summary(trial.dataset(split), shards[split]) for split in trial.splits}
+        manifests = {split: self._summary(trial, path) for split, path in shards.items()}
         return Prepared(shards, str(self._tokenizer_path(words)), manifests)
 
-    def manifest(self, spec: DatasetSpec) -> Manifest:
-        """Return the manifest of a prepared dataset."""
-        found = self._manifests.get(spec.fingerprint) or Manifest.read(self._datasets / spec.fingerprint)
-        if found is None:
-            raise UserError(f"{self._datasets / spec.fingerprint} was removed while the study ran; run it again")
-        self._manifests[spec.fingerprint] = found
-        return found
-
-    def _summary(self, spec: DatasetSpec, tokens: str) -> dict[str, Json]:
+    def _summary(self, trial: Trial, tokens: str) -> dict[str, Json]:
         """Return what the tracker shows of a dataset; the rest stands in its manifest, to which `path` leads."""
         if tokens not in self._summaries:  # every run asks, and hundreds read the same
-            lengths = read_lengths(Path(tokens))
-            manifest = self.manifest(spec)
-            self._summaries[tokens] = manifest.model_dump(mode="json", exclude={"spec", "shards", "source"}) | {
+            lengths, folder = read_lengths(Path(tokens)), Path(tokens).parent
+            manifest = Manifest.read(folder)
+            if manifest is None:
+                raise UserError(f"{folder} was removed while the study ran; run it again")
+            shown = manifest.model_dump(mode="json", exclude={"spec", "shards", "source", "derivation"})
+            self._summaries[tokens] = shown | {
                 **(manifest.source.model_dump(mode="json") if manifest.source else {}),
                 "rows_too_long": lengths.dropped if lengths else 0,
-                "task": spec.task.kind,
-                "level": spec.level.value,
-                "path": str(self._datasets / spec.fingerprint),
+                "task": trial.task.kind,
+                "level": trial.level.value,
+                "path": str(folder),
             }
         return self._summaries[tokens]
 
@@ -94,19 +92,21 @@ class Preparation:
     def _datasets(self) -> Path:
         return self._home / "datasets"
 
-    def _key(self, trial: Trial, split: str) -> tuple[str, str, int]:
-        return trial.dataset(split).fingerprint, self._tokenizer(trial).fingerprint, trial.data.max_tokens
+    def _key(self, trial: Trial, split: str) -> tuple[str, str, str, int]:
+        method = trial.method.model_dump_json() if _makes_its_own(trial.method, split) else ""
+        return trial.dataset(split).fingerprint, method, self._tokenizer(trial).fingerprint, trial.data.max_tokens
 
     def _prepare_one(self, trial: Trial, split: str) -> str:
         check_settings(trial)
-        spec, data = trial.dataset(split), trial.data
+        spec = trial.dataset(split)
         if self.may_use_cluster and is_large(spec):
             self._say(f"generating {spec.examples:,} {split} examples at level {spec.level} on the cluster")
-        folder = generate(spec, self._datasets, on_cluster=self.may_use_cluster and is_large(spec))
-        room = None
-        if isinstance(trial.model, PretrainedModel):
-            room = longest_row(trial, settings_folder(trial.model.name))
-        return str(tokenise(folder, self._tokenizer(trial), data.max_tokens, data.max_dropped_share, room))
+        bench = DataBench(trial, self._datasets, on_cluster=self.may_use_cluster)
+        try:
+            data = trial.method.prepare(bench) or bench.problems() if split == TRAIN else bench.questions(split)
+        except TrialError as error:
+            raise UserError(f"the method {trial.method.kind} cannot prepare its data: {error}") from error
+        return str(tokens_of(cast(Dataset, data), trial, self._tokenizer(trial)))
 
     def _tokenizer(self, trial: Trial) -> StudyTokenizer:
         # Levels share one tokenizer, so that they differ in nothing but the explanation.
@@ -122,3 +122,18 @@ class Preparation:
 
     def _tokenizer_path(self, words: StudyTokenizer) -> Path:
         return self._home / "tokenizers" / words.fingerprint / "tokenizer.json"
+
+
+def tokens_of(data: Dataset, trial: Trial, words: StudyTokenizer) -> Path:
+    """Return the tokenised file of a dataset that a trial reads, written unless it is there. Raises UserError where too
+    many rows are too long."""
+    room = None
+    if isinstance(trial.model, PretrainedModel):
+        room = longest_row(trial, settings_folder(trial.model.name))
+    return tokenise(data.folder, words, trial.data.max_tokens, trial.data.max_dropped_share, room)
+
+
+def _makes_its_own(method: Method, split: str) -> bool:
+    """True where a method's data are not just the task's problems, which all such methods share."""
+    kind = type(method)
+    return kind.prepare is not Method.prepare if split == TRAIN else kind.asked is not Method.asked

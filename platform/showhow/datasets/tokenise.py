@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 from numpy import ndarray
 
-from showhow.datasets.manifest import Manifest
+from showhow.datasets.manifest import Derivation, Manifest
 from showhow.datasets.tokenizer import StudyTokenizer, TokenRows
 from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
+from showhow.methods.row import MATCHED
 from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import FILLER_SYMBOL, Level
@@ -26,6 +27,7 @@ _METADATA_KEY = b"showhow"
 _SCHEMA = pa.schema(
     [("ids", pa.list_(pa.int32())), ("prompt_tokens", pa.int32()), ("question", pa.string()), ("target", pa.string())]
 )
+_OF_DERIVED = (pa.field("weight", pa.float32()), pa.field("part", pa.string()))
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def _check_dropped(
 
 
 def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: int) -> Lengths:
-    source = _Source(words, manifest.spec, words.layout(manifest.spec.task.text_format), path.parent)
+    source = _Source(
+        words, manifest.spec, words.layout(manifest.spec.task.text_format), path.parent, manifest.derivation
+    )
     facts = {
         "pad": words.ids.pad,
         "end": words.ids.end,
@@ -100,7 +104,7 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
         "vocabulary": words.vocabulary,
         "layout": asdict(source.layout),
     }
-    schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(facts)})
+    schema = source.schema.with_metadata({_METADATA_KEY: json.dumps(facts)})
     kept = dropped = longest = 0
     with whole_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
         for shard in manifest.shards:
@@ -113,7 +117,7 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
                 dropped += int((~fits).sum())
                 longest = max(longest, int(lengths.max()))
         result = Lengths(kept, dropped, longest)
-        nothing = pa.RecordBatch.from_pylist([], _SCHEMA)
+        nothing = pa.RecordBatch.from_pylist([], source.schema)
         out.write_batch(nothing, custom_metadata={_METADATA_KEY: json.dumps(asdict(result))})
     return result
 
@@ -126,13 +130,14 @@ class _Source:
     spec: DatasetSpec
     layout: TextFormat
     folder: Path
+    derivation: Derivation | None
 
     def tokenised(self, texts: pa.RecordBatch) -> pa.RecordBatch:
         """Return some rows as they stand in the file."""
-        prompts = self._encode(texts["question"], as_prompts=True)
-        targets = (
-            self._fillers(texts) if self.spec.level is Level.FILLER else self._encode(self._laid_out(texts["target"]))
-        )
+        names = texts.schema.names
+        prompts = self._encode(texts["prompt" if "prompt" in names else "question"], as_prompts=True)
+        is_filler = self.spec.level is Level.FILLER and MATCHED in names and not texts[MATCHED].null_count
+        targets = self._fillers(texts) if is_filler else self._encode(self._laid_out(texts["target"]))
         ends = _repeated(self.words.ids.end, np.ones(len(texts), dtype=np.int64))
         rows = _side_by_side(prompts, targets, ends)
         offsets = np.concatenate([[0], np.cumsum(rows.lengths)])
@@ -142,9 +147,15 @@ class _Source:
                 "prompt_tokens": pa.array(prompts.lengths, pa.int32()),
                 "question": texts["question"],
                 "target": self._laid_out(texts["target"]),
+                **{name: texts[name] for name in self.schema.names if name in ("weight", "part")},
             },
-            _SCHEMA,
+            self.schema,
         )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the file: a derived dataset's rows also have a weight and a part."""
+        return _SCHEMA if self.derivation is None else pa.schema([*_SCHEMA, *_OF_DERIVED])
 
     def _laid_out(self, texts: pa.StringArray) -> pa.StringArray:
         # No step contains a separator, so this changes nothing else.

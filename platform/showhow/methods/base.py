@@ -32,6 +32,8 @@ class Method(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    kind: str
+
     source: ClassVar[str] = ""  # where it was published
     stages: ClassVar[tuple[str, ...]] = ()  # what it does, a few words each
 

@@ -60,8 +60,13 @@ GREEDY = Sampling()
 class Budgeted(Protocol):
     """What a run may spend."""
 
-    unit: Unit
-    amount: float
+    @property
+    def unit(self) -> Unit:
+        """What is counted."""
+
+    @property
+    def amount(self) -> float:
+        """How much in all."""
 
     @property
     def spent(self) -> Spent:
@@ -73,10 +78,15 @@ class Budgeted(Protocol):
 
 
 class Bench(Protocol):
-    """What a method may call. `seed`: of the run; stages that it matters to are addressed by it too."""
+    """What a method may call. Stages that the seed matters to are addressed by it too."""
 
-    seed: int
-    budget: Budgeted
+    @property
+    def seed(self) -> int:
+        """The run's."""
+
+    @property
+    def budget(self) -> Budgeted:
+        """What the run may spend, and has spent."""
 
     def problems(self, split: str = "train", *, level: Level | None = None, examples: int | None = None) -> Data:
         """Return the task's problems in a split, explained at a level (None: the run's)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 Column = bool | int | float | str
+MATCHED = "matched"  # the column with the text whose length in tokens the target of the control `filler` has
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,15 @@ class Row:
     def with_(self, **changes: Any) -> Self:
         """Return the row with some fields changed; names that are no fields of a row are columns."""
         own = {name for name in changes if name in _FIELDS}
-        columns = {**self.columns, **{name: value for name, value in changes.items() if name not in own}}
+        columns = self.columns
+        if "target" in own and changes["target"] != self.target:  # `matched` is of the old one
+            columns = {name: value for name, value in columns.items() if name != MATCHED}
+        columns = {**columns, **{name: value for name, value in changes.items() if name not in own}}
         return dataclasses.replace(self, **{name: changes[name] for name in own}, columns=columns)
+
+    def value(self, name: str) -> Column | None:
+        """Return a field or a column by its name; None where the row has none of it."""
+        return getattr(self, name) if name in _FIELDS else self.columns.get(name)
 
 
 _FIELDS = ("question", "prompt", "target", "answer", "weight", "part")

@@ -1,10 +1,11 @@
 """The `[budget]` section: in what arms are equal, and how much each run may spend. Pure."""
 
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from showhow.methods.bench import Unit
+from showhow.methods.bench import Spent, Unit
 from showhow.sections.scalars import STRICT
 
 
@@ -18,3 +19,36 @@ class Budget(BaseModel):
 
     unit: Unit
     amount: Annotated[float, Field(gt=0.0)]
+
+
+@dataclass
+class Allowance:
+    """A run's budget and its ledger: what the stages that it used have cost so far, by kind (training, replies, scores
+    and teachers)."""
+
+    budget: Budget
+    by_kind: dict[str, Spent] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> Unit:
+        """What is counted."""
+        return self.budget.unit
+
+    @property
+    def amount(self) -> float:
+        """What may be spent in all."""
+        return self.budget.amount
+
+    @property
+    def spent(self) -> Spent:
+        """All that was spent so far."""
+        return sum(self.by_kind.values(), Spent())
+
+    @property
+    def left(self) -> float:
+        """What may still be spent, in the unit."""
+        return self.amount - self.spent.of(self.unit)
+
+    def charge(self, kind: str, cost: Spent) -> None:
+        """Note the cost of a stage."""
+        self.by_kind[kind] = self.by_kind.get(kind, Spent()) + cost
