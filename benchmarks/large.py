@@ -48,7 +48,7 @@ from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.sections.recipe import Recipe
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
-from showhow.training.batches import IGNORED, row_order, training_batches
+from showhow.training.batches import IGNORED, Source, row_order, training_batches
 from showhow.training.loop import train
 from showhow.training.precision import computes_in_bfloat16
 from showhow.training.ranks import gathered, summed
@@ -176,12 +176,14 @@ class _Ours(_Side):
     def losses(self) -> list[float]:
         recipe, engine = self._engine("float32")
         engine.model.train()
-        batches = training_batches(self.file, recipe, 0, has_encoder(self.case), self.case.batch_size // PROCESSES)
+        batches = training_batches(
+            Source(self.file, recipe, 0, has_encoder(self.case)), self.case.batch_size // PROCESSES
+        )
         steps = [engine.step(batch, recipe.learning_rate) for batch in islice(batches, CHECKED_STEPS)]
         return [float(summed(loss)) for loss, _ in steps]
 
     def tokens_per_second(self) -> float:
-        batches = training_batches(self.file, self._recipe, 0, has_encoder(self.case))
+        batches = training_batches(Source(self.file, self._recipe, 0, has_encoder(self.case)))
         (end,) = train(self._timed, self._recipe, batches, self._recipe.max_examples)
         return end.tokens / end.train_seconds
 

@@ -33,7 +33,7 @@ from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.sections.recipe import Recipe
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
-from showhow.training.batches import IGNORED, Batch, training_batches
+from showhow.training.batches import IGNORED, Batch, Source, training_batches
 from showhow.training.tokens import TokenFile
 
 TASKS: dict[str, dict[str, int]] = {"modular_sum": {"terms": 8}, "listops-30": {}}
@@ -118,7 +118,7 @@ def _rate(name: str, tokens: int, taken: list[float], theirs: list[float], floor
 
 def _epoch(file: TokenFile, size: int) -> Iterator[Batch]:
     recipe = Recipe(batch_size=size, max_examples=len(file), learning_rate=1e-3, precision="float32")
-    for step in islice(training_batches(file, recipe, 0, is_seq2seq=False), len(file) // size):
+    for step in islice(training_batches(Source(file, recipe, 0, False)), len(file) // size):
         yield from step.micro_batches
 
 

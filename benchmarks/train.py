@@ -37,9 +37,10 @@ from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
-from showhow.training.batches import IGNORED, row_order, training_batches
-from showhow.training.engine import PlainEngine, response_loss
+from showhow.training.batches import IGNORED, Source, row_order, training_batches
+from showhow.training.engine import PlainEngine
 from showhow.training.loop import train
+from showhow.training.losses import response_loss
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.precision import computes_in_bfloat16
 from showhow.training.tokens import TokenFile
@@ -112,13 +113,13 @@ class _Ours:
     def tokens_per_second(self) -> float:
         """Train as a run does: the loop, its batches, its engine."""
         seq2seq = is_seq2seq(self.engine.model)
-        batches = training_batches(self._file, self._recipe, 0, seq2seq)
+        batches = training_batches(Source(self._file, self._recipe, 0, seq2seq))
         (end,) = train(self.engine, self._recipe, batches, self._recipe.max_examples)
         return end.tokens / end.train_seconds
 
     def operations_per_token(self) -> float:
         """Floating-point operations of a step's matrix products, attention's included, by its tokens."""
-        batches = list(_first(training_batches(self._file, self._recipe, 0, is_seq2seq(self.engine.model))))
+        batches = list(_first(training_batches(Source(self._file, self._recipe, 0, is_seq2seq(self.engine.model)))))
         with FlopCounterMode(display=False) as ours:
             for batch in batches:
                 self.engine.step(batch, 0.0)
@@ -174,7 +175,7 @@ def _check_equal_losses(case: Case, file: TokenFile, folder: Path) -> None:
     recipe = _recipe(case, "float32")
     engine = PlainEngine(model_of(case, file), recipe)
     engine.model.train()
-    batches = training_batches(file, recipe, 0, has_encoder(case))
+    batches = training_batches(Source(file, recipe, 0, has_encoder(case)))
     ours = [float(engine.step(batch, recipe.learning_rate)[0]) for batch in _first(batches)]
     order = np.concatenate(list(_first(row_order(file.prompt_lengths + file.target_lengths, case.batch_size, 0))))
     rows = rows_for_trainer(file, order.tolist(), has_encoder(case))

@@ -119,20 +119,25 @@ def prepared(home: Path) -> Callable[..., Assignment]:
 def trial(easy: Task, recipe: Recipes) -> Callable[..., Trial]:
     """A trial of a small model on an easy task."""
 
-    def made(level: str = "long", architecture: str = "llama", evaluation: Any = None, **changes: Any) -> Trial:
+    def made(
+        level: str = "long", architecture: str = "llama", evaluation: Any = None, method: Any = None, **changes: Any
+    ) -> Trial:
         size: dict[str, float] = {"hidden_size": 64, "layers": 2, "heads": 2}
         size |= {"initializer_range": 0.04, "rope_theta": 30.0} if architecture == "llama" else {}
+        of = recipe(**{"max_examples": 8000, "batch_size": 16, "learning_rate": 2e-3} | changes)
         return Trial.model_validate(
             {
                 "name": "trial-000",
+                "arm": level,
+                "setting": {},
                 "level": level,
+                "method": method or {"kind": "plain"},
+                "budget": {"unit": "examples", "amount": of.max_examples},
                 "point": {},
                 "task": easy.model_dump(),
                 "data": {"train_examples": 150, "eval_examples": 12, "eval_splits": {"longer": {"terms": 4}}},
                 "model": {"kind": "scratch", "architecture": architecture, **size},
-                "recipe": recipe(
-                    **{"max_examples": 8000, "batch_size": 16, "learning_rate": 2e-3} | changes
-                ).model_dump(),
+                "recipe": of.model_dump(),
                 "evaluation": evaluation or {"every_examples": 800},
             }
         )

@@ -21,7 +21,7 @@ from showhow.sections.adapter import Lora
 from showhow.sections.recipe import ModelSpec, PretrainedModel, Recipe, ScratchModel
 from showhow.tasks.explain import Level
 from showhow.training.adapter import bare
-from showhow.training.batches import training_batches
+from showhow.training.batches import Source, training_batches
 from showhow.training.engine import Engine, PlainEngine
 from showhow.training.evaluate import evaluate
 from showhow.training.model import build_model, is_seq2seq
@@ -79,7 +79,7 @@ def run(case: Case, folder: Path, engine_of: Callable[[torch.nn.Module, Recipe, 
         engine.load_state(state.__getitem__, STEPS)
     engine.model.train()
     steps = []
-    batches = training_batches(file, recipe, 0, is_seq2seq(model), case.micro_batch_size, first)
+    batches = training_batches(Source(file, recipe, 0, is_seq2seq(model)), case.micro_batch_size, first)
     for batch in islice(batches, STEPS):
         loss, norm = engine.step(batch, RATE)
         steps.append((float(summed(loss)), float(norm)))

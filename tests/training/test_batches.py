@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from showhow.errors import TrialError
 from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
-from showhow.training.batches import IGNORED, causal_batch, packed_batch, row_order, seq2seq_batch, training_batches
-from showhow.training.engine import response_loss
+from showhow.training.batches import (
+    IGNORED,
+    Source,
+    causal_batch,
+    packed_batch,
+    row_order,
+    seq2seq_batch,
+    training_batches,
+)
+from showhow.training.losses import response_loss
 from showhow.training.model import build_model
 from showhow.training.tokens import TokenFile
 
@@ -59,7 +67,7 @@ def test_rows_of_similar_length_share_a_batch_and_batches_come_in_random_order()
 def test_the_tokens_of_a_batch_are_counted_without_padding(tokens: Files, varied: Task, recipe: Any) -> None:
     file = tokens(varied)
     for batching in ("grouped", "packed"):
-        batches = training_batches(file, recipe(batching=batching, batch_size=6, micro_batch_size=2), 0, False)
+        batches = training_batches(Source(file, recipe(batching=batching, batch_size=6, micro_batch_size=2), 0, False))
         for step in islice(batches, 20):
             assert len(step.micro_batches) == 3
             real = sum(int((batch["labels"] != IGNORED).sum()) for batch in step.micro_batches)
@@ -140,4 +148,4 @@ def test_the_packed_loss_is_that_of_the_rows_one_by_one(
 
 def test_a_model_with_an_encoder_refuses_packed_rows(tokens: Files, recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(TrialError, match="causal models only"):
-        next(training_batches(tokens(), recipe(batching="packed"), 0, True))
+        next(training_batches(Source(tokens(), recipe(batching="packed"), 0, True)))

@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
 from showhow.training.batches import IGNORED, Batch, StepBatch, causal_batch, seq2seq_batch
-from showhow.training.engine import END_TO_END, PlainEngine, learning_rate_at, response_loss
+from showhow.training.engine import END_TO_END, PlainEngine, learning_rate_at
+from showhow.training.losses import response_loss
 from showhow.training.model import build_model
 from showhow.training.tokens import TokenFile
 

@@ -13,8 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
 from showhow.training.batches import IGNORED, Batch, StepBatch, causal_batch, packed_batch, seq2seq_batch
-from showhow.training.cpu.loss import lean_loss
-from showhow.training.engine import PlainEngine, response_loss
+from showhow.training.cpu import lean_logits, lean_loss
+from showhow.training.engine import PlainEngine
+from showhow.training.losses import response_loss
 from showhow.training.model import build_model
 from showhow.training.tokens import TokenFile
 
@@ -65,11 +66,10 @@ def test_loss_and_gradients_are_those_of_transformers(
 ) -> None:
     file = tokens(varied)
     model = made(sizes(architecture, tie_embeddings=tied, layers=layers), file)
-    lean = lean_loss(model)
-    assert lean is not None
     for rows in (np.arange(12), np.arange(1)):
         batch = collate(file, rows)
-        ours, theirs = lean(model, batch, torch.float32), loss_of_transformers(model, batch)
+        ours, theirs = lean_loss(model, batch, torch.float32), loss_of_transformers(model, batch)
+        assert ours is not None
         assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
         expected = gradient(model, theirs)
         assert float((gradient(model, ours) - expected).norm() / expected.norm()) < 1e-6
@@ -117,24 +117,22 @@ def t5(**changes: Any) -> torch.nn.Module:
     ],
 )
 def test_models_it_is_not_written_for_keep_the_way_of_transformers(model: torch.nn.Module) -> None:
-    assert lean_loss(model) is None
+    assert lean_logits(model) is None
 
 
 def test_models_of_transformers_with_usual_settings_are_among_those_it_is_written_for() -> None:
-    assert lean_loss(llama()) is not None
-    assert lean_loss(llama(head_dim=16)) is not None
-    assert lean_loss(t5()) is not None
+    assert lean_logits(llama()) is not None
+    assert lean_logits(llama(head_dim=16)) is not None
+    assert lean_logits(t5()) is not None
 
 
 def test_heads_may_be_wider_than_their_share_of_the_model(tokens: Files) -> None:
     file = tokens()
     batch = causal_batch(file, np.arange(6))
     for model in (llama(head_dim=16), llama(rope_parameters={"rope_type": "default", "rope_theta": 30.0})):
-        lean = lean_loss(model)
-        assert lean is not None
-        assert lean(model, batch, torch.float32).item() == pytest.approx(
-            loss_of_transformers(model, batch).item(), rel=1e-6
-        )
+        ours = lean_loss(model, batch, torch.float32)
+        assert ours is not None
+        assert ours.item() == pytest.approx(loss_of_transformers(model, batch).item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "t5"])

@@ -13,7 +13,7 @@ import torch
 from showhow.errors import OutOfMemoryError, TrialError
 from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks.base import Task
-from showhow.training.batches import StepBatch, training_batches
+from showhow.training.batches import Source, StepBatch, training_batches
 from showhow.training.engine import PlainEngine, learning_rate_at
 from showhow.training.loop import Progress, train
 from showhow.training.model import build_model, is_seq2seq, parameter_count
@@ -26,7 +26,7 @@ Sizes = Callable[..., ScratchModel]
 
 def run(file: TokenFile, recipe: Recipe, size: ScratchModel, seed: int = 0, every: int = 40) -> list[Progress]:
     model = build_model(size, file.special, seed)
-    batches = training_batches(file, recipe, seed, is_seq2seq(model))
+    batches = training_batches(Source(file, recipe, seed, is_seq2seq(model)))
     return list(train(PlainEngine(model, recipe), recipe, batches, every))
 
 
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_losses_bit_for_bit_and_another_seed_others
 def test_it_counts_the_examples_and_tokens_it_saw(tokens: Files, varied: Task, recipe: Recipes, sizes: Sizes) -> None:
     file, of = tokens(varied, examples=96), recipe(max_examples=192, batch_size=8, micro_batch_size=4)
     progress = run(file, of, sizes(), every=80)
-    lengths = [batch.tokens for batch in islice(training_batches(file, of, 0, False), 24)]
+    lengths = [batch.tokens for batch in islice(training_batches(Source(file, of, 0, False)), 24)]
     weights = parameter_count(build_model(sizes(), file.special, 0))
     assert [p.examples for p in progress] == [80, 160, 192]
     assert [p.tokens for p in progress] == [sum(lengths[:10]), sum(lengths[:20]), sum(lengths)]
@@ -88,7 +88,7 @@ def test_it_reports_after_the_examples_asked_for_and_once_at_the_end(
 def test_means_are_taken_since_the_last_report_and_the_rate_is_the_last_steps(tokens: Files, recipe: Recipes) -> None:
     of = recipe(batch_size=10, max_examples=60, schedule="linear")
     told = [3.0, 2.0, 1.0, 0.5, 0.25, 0.75]
-    progress = list(train(Losses(told), of, training_batches(tokens(), of, 0, False), 30))
+    progress = list(train(Losses(told), of, training_batches(Source(tokens(), of, 0, False)), 30))
     assert [p.train_loss for p in progress] == [2.0, 0.5]
     assert [p.learning_rate for p in progress] == [learning_rate_at(of, 20), learning_rate_at(of, 50)]
     assert all(value >= 0 for p in progress for value in asdict(p).values())
@@ -102,19 +102,19 @@ def test_a_loss_that_is_no_number_ends_the_run_saying_when(
     of = recipe(batch_size=10, max_examples=1000)
     told = [1.0] * (step - 1) + [bad] * 101
     with pytest.raises(TrialError, match=rf"became {bad} at step {step} \({step * 10:,} examples\)"):
-        list(train(Losses(told), of, training_batches(tokens(), of, 0, False), 250))
+        list(train(Losses(told), of, training_batches(Source(tokens(), of, 0, False)), 250))
 
 
 def test_a_loss_far_above_where_it_began_ends_the_run_saying_when(tokens: Files, recipe: Recipes) -> None:
     of = recipe(batch_size=10, max_examples=1000)
     told = [2.0] * 40 + [9.0] * 60
     with pytest.raises(TrialError, match=r"diverged: from 2 to 9 by step 60 \(600 examples\)"):
-        list(train(Losses(told), of, training_batches(tokens(), of, 0, False), 1000))
+        list(train(Losses(told), of, training_batches(Source(tokens(), of, 0, False)), 1000))
 
 
 def test_a_lucky_first_batch_makes_no_later_one_a_divergence(tokens: Files, recipe: Recipes) -> None:
     of = recipe(batch_size=10, max_examples=1000)
-    assert list(train(Losses([0.1] + [2.3] * 99), of, training_batches(tokens(), of, 0, False), 1000))
+    assert list(train(Losses([0.1] + [2.3] * 99), of, training_batches(Source(tokens(), of, 0, False)), 1000))
 
 
 def test_a_real_run_with_a_senseless_learning_rate_ends_as_a_trial_error(
@@ -129,7 +129,7 @@ def test_the_time_between_reports_is_not_counted(tokens: Files, recipe: Recipes,
     of = recipe(max_examples=16)
     model: Any = build_model(sizes(), tokens().special, 0)
     seconds = []
-    for progress in train(PlainEngine(model, of), of, training_batches(tokens(), of, 0, False), 8):
+    for progress in train(PlainEngine(model, of), of, training_batches(Source(tokens(), of, 0, False)), 8):
         seconds.append(progress.train_seconds)
         time.sleep(0.5)
     assert seconds[1] - seconds[0] < 0.5
@@ -153,7 +153,7 @@ def test_too_little_memory_ends_the_run_as_such_saying_what_to_do(
     with pytest.raises(
         OutOfMemoryError, match=r"out of memory at step 1, .* 8 x \d+ tokens; .*micro_batch_size.*2.00 GiB\)"
     ):
-        list(train(Full([]), of, training_batches(tokens(), of, 0, False), 100))
+        list(train(Full([]), of, training_batches(Source(tokens(), of, 0, False)), 100))
 
 
 def test_what_dropout_leaves_out_is_a_function_of_seed_and_step_so_a_resumed_run_goes_on_as_it_would_have(
@@ -171,12 +171,14 @@ def test_what_dropout_leaves_out_is_a_function_of_seed_and_step_so_a_resumed_run
 
     def trained(engine: PlainEngine, seed: int, since: Progress | None = None) -> list[Progress]:
         step = since.examples // of.batch_size if since else 0
-        batches = training_batches(file, of, 0, True, first_step=step)
+        batches = training_batches(Source(file, of, 0, True), first_step=step)
         return list(train(engine, of, batches, 8, since, seed))
 
     whole, other = trained(made(), 0), trained(made(), 1)
     engine = made()
-    halfway = next(p for p in train(engine, of, training_batches(file, of, 0, True), 8, None, 0) if p.examples == 32)
+    halfway = next(
+        p for p in train(engine, of, training_batches(Source(file, of, 0, True)), 8, None, 0) if p.examples == 32
+    )
     state = {name: tensor.clone() for name, tensor in engine.state()}
     torch.rand(7)  # what happened before in this process does not matter
     resumed = made()

@@ -16,7 +16,7 @@ from showhow.datasets.tokenizer import StudyTokenizer, pretrained_tokenizer
 from showhow.errors import TrialError
 from showhow.sections.recipe import PretrainedModel, Recipe, ScratchModel
 from showhow.tasks.explain import Level
-from showhow.training.batches import training_batches
+from showhow.training.batches import Source, training_batches
 from showhow.training.engine import PlainEngine
 from showhow.training.evaluate import evaluate
 from showhow.training.loop import train
@@ -68,7 +68,7 @@ def test_a_pretrained_folder_trains_from_its_weights_and_is_evaluated(
     def trained(seed: int, reports: int) -> tuple[torch.nn.Module, list[float]]:
         model = build(folders[name], seed, file.special)
         assert is_seq2seq(model) == (name == "seq2seq_folder")
-        batches = training_batches(file, of, 0, is_seq2seq(model))
+        batches = training_batches(Source(file, of, 0, is_seq2seq(model)))
         told = islice(train(PlainEngine(model, of), of, batches, 320, seed=seed), reports)
         return model, [progress.train_loss for progress in told]
 

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForCondition
 
 from showhow.training.batches import IGNORED
 from showhow.training.cpu import native
-from showhow.training.engine import response_loss
+from showhow.training.losses import response_loss
 
 needs_compiler = pytest.mark.skipif(native.compiled() is None, reason="no C++ compiler here")
 

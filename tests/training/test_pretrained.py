@@ -22,10 +22,11 @@ from showhow.sections.data import Data, Evaluation
 from showhow.sections.recipe import PretrainedModel, Recipe, ScratchModel
 from showhow.sections.trial import Trial
 from showhow.tasks.explain import Level
-from showhow.training.batches import training_batches
-from showhow.training.engine import PlainEngine, response_loss
+from showhow.training.batches import Source, training_batches
+from showhow.training.engine import PlainEngine
 from showhow.training.evaluate import evaluate
 from showhow.training.loop import train
+from showhow.training.losses import response_loss
 from showhow.training.model import build_model, flops_per_token, is_seq2seq, parameter_count, positions
 from showhow.training.replies.reply import _padded as padded
 from showhow.training.replies.reply import greedy_replies
@@ -70,7 +71,7 @@ def weights(model: torch.nn.Module, trained: bool) -> dict[str, torch.Tensor]:
 
 
 def learn(model: torch.nn.Module, file: TokenFile, of: Recipe) -> list[float]:
-    batches = training_batches(file, of, 0, is_seq2seq(model))
+    batches = training_batches(Source(file, of, 0, is_seq2seq(model)))
     return [one.train_loss for one in train(PlainEngine(model, of), of, batches, of.max_examples // 4)]
 
 
@@ -156,7 +157,7 @@ def test_only_what_is_trained_is_the_state_of_a_run(
     for kind, adapter in ADAPTERS.items():
         model = build(folders["qwen_folder"], file, adapter)
         engine = PlainEngine(model, of)
-        list(train(engine, of, training_batches(file, of, 0, False), 16))
+        list(train(engine, of, training_batches(Source(file, of, 0, False)), 16))
         kept = {name: one.clone() for name, one in engine.state()}
         expected = {name: one for name, one in model.named_parameters() if one.requires_grad}
         assert {name.removeprefix("weight/") for name in kept if name.startswith("weight/")} == set(expected), kind
@@ -194,7 +195,7 @@ def compare(build_as: Callable[[bool], torch.nn.Module], file: TokenFile, of: Re
     gradients = []
     for recompute in (False, True):
         model = build_as(recompute)
-        (batch,) = next(training_batches(file, of, 0, is_seq2seq(model))).micro_batches
+        (batch,) = next(training_batches(Source(file, of, 0, is_seq2seq(model)))).micro_batches
         model.train()
         torch.manual_seed(5)  # dropout
         loss = response_loss(model, batch)

@@ -16,7 +16,7 @@ from showhow.sections.recipe import Recipe, ScratchModel
 from showhow.tasks import task_named
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
-from showhow.training.batches import IGNORED, causal_batch, seq2seq_batch, training_batches
+from showhow.training.batches import IGNORED, Source, causal_batch, seq2seq_batch, training_batches
 from showhow.training.engine import PlainEngine
 from showhow.training.evaluate import evaluate
 from showhow.training.loop import train
@@ -36,7 +36,7 @@ def trained(tokens: Files, varied: Task, recipe: Callable[..., Recipe], sizes: C
     def made(architecture: str) -> torch.nn.Module:
         file, of = tokens(varied, Level.SHORT, 300), recipe(max_examples=2400, batch_size=16, learning_rate=5e-3)
         model = build_model(sizes(architecture), file.special, 0)
-        list(train(PlainEngine(model, of), of, training_batches(file, of, 0, is_seq2seq(model)), 2400))
+        list(train(PlainEngine(model, of), of, training_batches(Source(file, of, 0, is_seq2seq(model))), 2400))
         return model.eval()
 
     return made

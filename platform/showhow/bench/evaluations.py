@@ -24,6 +24,7 @@ class Evaluations:
     def __init__(self, run: Assignment, note: Note) -> None:
         """Open the run's files. Raises TrialError when they cannot be read."""
         self._trial, self._note = run.trial, note
+        self._level = run.trial.method.reads_as(run.trial.level)
         self.files = {split: TokenFile(path) for split, path in run.shards.items()}
         self._tokenizer = Tokenizer.from_file(str(run.tokenizer))
         self._at_once = run.layout.asked_at_once or run.trial.evaluation.batch_size
@@ -88,7 +89,7 @@ class Evaluations:
             self._vllm.take(engine.model)
             model = self._vllm
         with engine.autocast():
-            found = evaluate(model, self._tokenizer, file, self._trial.level, examples, self._at_once)
+            found = evaluate(model, self._tokenizer, file, self._level, examples, self._at_once)
         if found.asked_at_once < self._at_once:
             self._at_once = found.asked_at_once
             self._note("adapted", self._examples, f"{found.shortage}; goes on with {self._at_once}")

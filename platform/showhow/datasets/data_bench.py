@@ -27,7 +27,8 @@ class DataBench:
     def __init__(self, trial: Trial, folder: Path, on_cluster: bool = False, seed: int | None = None) -> None:
         self.seed = trial.data.seed if seed is None else seed
         self.budget = Allowance(trial.budget)
-        self._trial, self._folder, self._on_cluster = trial, folder, on_cluster
+        self.folder = folder
+        self._trial, self._on_cluster = trial, on_cluster
 
     def problems(self, split: str = TRAIN, *, level: Level | None = None, examples: int | None = None) -> Dataset:
         """See Bench. Raises UserError when the task has too few different questions."""
@@ -35,7 +36,7 @@ class DataBench:
         changes: dict[str, Any] = {} if level is None else {"level": level}
         changes |= {} if examples is None else {"examples": examples}
         spec = spec.model_copy(update=changes)
-        return Dataset.open(generate(spec, self._folder, on_cluster=self._on_cluster and is_large(spec)))
+        return Dataset.open(generate(spec, self.folder, on_cluster=self._on_cluster and is_large(spec)))
 
     def questions(self, split: str) -> Dataset:
         """Return what a trained model is asked in an evaluation split, as the trial's method asks it."""
@@ -47,19 +48,19 @@ class DataBench:
     def map(self, data: Data, rows: Callable[[Row], Iterable[Row]], *, version: int) -> Dataset:
         """See Bench. Raises TrialError where the function fails, or makes no row at all."""
         found = cast(Dataset, data)
-        return derived.mapped(found, self._folder, rows, version, self._on_cluster and is_large(found.manifest.spec))
+        return derived.mapped(found, self.folder, rows, version, self._on_cluster and is_large(found.manifest.spec))
 
     def select(self, data: Data, keep: Callable[[Row], bool], *, version: int, balance: str | None = None) -> Dataset:
         """See Bench. Raises TrialError where no row is kept."""
-        return derived.selected(cast(Dataset, data), self._folder, keep, version, balance)
+        return derived.selected(cast(Dataset, data), self.folder, keep, version, balance)
 
     def split(self, data: Data, parts: int, *, by: str | None = None) -> tuple[Dataset, ...]:
         """See Bench. Raises TrialError for a column that some rows do not have."""
-        return derived.split(cast(Dataset, data), self._folder, parts, by, self.seed)
+        return derived.split(cast(Dataset, data), self.folder, parts, by, self.seed)
 
     def mix(self, parts: Mapping[str, Data]) -> Dataset:
         """See Bench."""
-        return derived.mixed({name: cast(Dataset, part) for name, part in parts.items()}, self._folder)
+        return derived.mixed({name: cast(Dataset, part) for name, part in parts.items()}, self.folder)
 
     def start(self) -> NoReturn:
         """Refuse: there is no model yet."""

@@ -1,7 +1,7 @@
 """A finished dataset on the disk, by rows: what a method calls data."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ _FIELDS = (*_TEXTS, "prompt", "weight", "part")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset's folder and its manifest."""
+    """A dataset's folder and its manifest. is_reused: it was there when it was asked for."""
 
     folder: Path
     manifest: Manifest
+    is_reused: bool = field(default=True, compare=False)
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":

@@ -18,7 +18,7 @@ class Assignment(BaseModel):
     """One run. shards: the tokenised datasets by split (train, validation, test and further ones). goal_accuracy: of
     all validation questions, at which the run ends. checkpoints: the run's own folder, reachable from every process
     (None: nothing is kept); save_every_seconds: least time between two checkpoints; keep_weights: whether the weights
-    are saved at the end."""
+    are saved at the end. home: where stages that runs share are stored (None: nowhere, they are this run's alone)."""
 
     model_config = STRICT
 
@@ -31,3 +31,4 @@ class Assignment(BaseModel):
     checkpoints: Path | None = None
     save_every_seconds: float = 0.0
     keep_weights: bool = True
+    home: Path | None = None

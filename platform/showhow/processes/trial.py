@@ -12,13 +12,14 @@ from typing import Any
 from ray import tune
 from showhow.errors import TrialError
 from showhow.machines.assignment import Assignment
+from showhow.methods.bench import Spent
 from showhow.processes.ladder import climb
 from showhow.sections.resources import Resources
 
 # What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an
 # object with one of these keys. A note is an object of kind, examples and text.
 MESSAGE = "message"
-METRICS, NOTE, OUTCOME, FAILURE = "metrics", "note", "outcome", "failure"
+METRICS, NOTE, STAGE, OUTCOME, FAILURE = "metrics", "note", "stage", "outcome", "failure"
 
 Say = Callable[[str, Any], None]  # takes the kind of a message and its content
 
@@ -60,14 +61,19 @@ def carry_out(run: Assignment, attempt: Callable[[Assignment], None]) -> None:
 
 
 def fine_tune(run: Assignment, say: Say) -> None:
-    """Train and evaluate a run, and say how it goes and how it ends."""
-    from showhow.bench import (
-        fine_tune as sft,  # loads torch; the driver, which imports this file, must not wait for that
-    )
+    """Carry out a run, and say how it goes and how it ends."""
+    # Loads torch; the driver, which imports this file, must not wait for that.
+    from showhow.bench import fine_tune as bench
 
-    outcome = sft.fine_tune(run, partial(say, METRICS), partial(say_note, say))
+    outcome = bench.fine_tune(run, partial(say, METRICS), partial(say_note, say), partial(_say_stage, say))
     grades = "".join("1" if right else "0" for right in outcome.grades)
     say(OUTCOME, {"reached_goal": outcome.reached_goal, "grades": grades, "samples": outcome.samples})
+
+
+def _say_stage(say: Say, operation: str, address: str, is_reused: bool, spent: Spent, seconds: float) -> None:
+    """Say that a run has used a stage (see tracker.StageEnded)."""
+    cost = {"examples": spent.examples, "tokens": spent.tokens, "flops": spent.flops, "seconds": seconds}
+    say(STAGE, {"operation": operation, "address": address, "is_reused": is_reused, **cost})
 
 
 def tell(message: str) -> None:

@@ -12,7 +12,7 @@ from showhow.datasets.prepare import Preparation
 from showhow.fingerprint import Json
 from showhow.metrics import TEST, VALIDATION, on_split
 from showhow.processes.ladder import INFEASIBLE
-from showhow.processes.trial import FAILURE, MESSAGE, METRICS, NOTE, OUTCOME
+from showhow.processes.trial import FAILURE, MESSAGE, METRICS, NOTE, OUTCOME, STAGE
 from showhow.sections.trial import Trial
 from showhow.sweep.arbiter import Arbiter
 from showhow.sweep.proposer import NOT_SAVED, Proposer, Run, TuneSearch
@@ -24,6 +24,7 @@ from showhow.tracking.tracker import (
     RunNoted,
     RunStarted,
     RunStatus,
+    StageEnded,
     Tracker,
 )
 
@@ -76,6 +77,8 @@ class Recorder:
             return self._metrics(run, message[METRICS])
         if NOTE in message:
             self._record(RunNoted(run=run.key, seconds_since_epoch=time.time(), **message[NOTE]))
+        elif STAGE in message:
+            self._record(StageEnded(run=run.key, seconds_since_epoch=time.time(), **message[STAGE]))
         elif FAILURE in message:
             self._failure(run, message[FAILURE])
         elif OUTCOME in message:

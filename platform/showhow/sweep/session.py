@@ -95,6 +95,7 @@ class Session:
                     checkpoints=self._folder.checkpoints / run.key,
                     save_every_seconds=60 * study.checkpoints.every_minutes,
                     keep_weights=study.checkpoints.keep_best > 0,
+                    home=self._folder.home,
                 ),
                 study.resources,
             )

@@ -2,12 +2,13 @@
 seed.
 
 A batch is a dict of tensors as the Hugging Face models take them, `labels` being -100 wherever no loss is taken: on the
-question (the loss is on the response only) and on padding.
+question (the loss is on the response only) and on padding. Two more tensors are for the loss alone (losses.py):
+`weights` of the labels, where they are not all 1; `shares` of the first row of each pair, where rows are mixed.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -15,10 +16,12 @@ from jaxtyping import Bool, Int, Int64
 from numpy import ndarray
 
 from showhow.errors import TrialError
+from showhow.methods.losses import CrossEntropy, Loss, Mixup
 from showhow.sections.recipe import Recipe
 from showhow.seeds import seed_for
 from showhow.training.ranks import rank, world_size
 from showhow.training.tokens import TokenFile
+from showhow.training.weights import TokenWeights
 
 IGNORED = -100
 Batch = dict[str, torch.Tensor]
@@ -52,38 +55,101 @@ def row_order(lengths: Int[ndarray, " rows"], batch_size: int, seed: int) -> Ite
 @dataclass(frozen=True)
 class StepBatch:
     """What one optimizer step learns from: this process's micro-batches; and of the whole batch, over all processes,
-    the tokens without padding and how many of them are targets."""
+    the tokens without padding, how many of them are targets (weighted, where they have weights), and how many pairs of
+    target tokens are mixed."""
 
     micro_batches: list[Batch]
     tokens: int
-    targets: int
+    targets: float
+    mixed: int = 0
 
 
-def training_batches(
-    file: TokenFile,
-    recipe: Recipe,
-    seed: int,
-    is_seq2seq: bool,
-    micro_batch_size: int | None = None,
-    first_step: int = 0,
-) -> Iterator[StepBatch]:
+@dataclass(frozen=True)
+class Source:
+    """What batches are made of. weights: of the target tokens (None: all 1); loss: what they are for."""
+
+    file: TokenFile
+    recipe: Recipe
+    seed: int
+    is_seq2seq: bool
+    loss: Loss = CrossEntropy()  # noqa: RUF009 - frozen
+    weights: TokenWeights | None = None
+
+    def order(self) -> Iterator[Rows]:
+        """Yield the rows of one batch after another, without end. Raises TrialError where rows cannot be paired."""
+        if isinstance(self.loss, Mixup):
+            return paired_order(self.file, self.recipe.batch_size, self.seed)
+        return row_order(self.lengths, self.recipe.batch_size, self.seed)
+
+    @property
+    def lengths(self) -> Int[ndarray, " rows"]:
+        """Tokens of each row."""
+        lengths: Int[ndarray, " rows"] = self.file.prompt_lengths + self.file.target_lengths
+        return lengths
+
+
+def training_batches(source: Source, micro_batch_size: int | None = None, first_step: int = 0) -> Iterator[StepBatch]:
     """Yield the batch of one optimizer step after another, from `first_step` on, without end. The processes that train
-    together deal each batch among them. micro_batch_size: another than the recipe's.
+    together deal each batch among them, pairs unbroken. micro_batch_size: another than the recipe's.
 
-    Raises TrialError when the model cannot take packed rows."""
-    if recipe.batching == "packed" and is_seq2seq:
+    Raises TrialError when the model cannot take packed rows, or rows cannot be paired."""
+    recipe, file, weights = source.recipe, source.file, source.weights
+    if recipe.batching == "packed" and source.is_seq2seq:
         raise TrialError('batching = "packed" is for causal models only; use "grouped" for models with an encoder')
-    collate = packed_batch if recipe.batching == "packed" else seq2seq_batch if is_seq2seq else causal_batch
+    collate = packed_batch if recipe.batching == "packed" else seq2seq_batch if source.is_seq2seq else causal_batch
     micro = micro_batch_size or recipe.micro_batch_size or recipe.batch_size
-    lengths = file.prompt_lengths + file.target_lengths
-    for rows in islice(row_order(lengths, recipe.batch_size, seed), first_step, None):
-        own = rows[rank() :: world_size()]
-        parts = np.array_split(own, -(-recipe.batch_size // (micro * world_size())))  # as many in every process
-        tokens, targets = int(lengths[rows].sum()), int(file.target_lengths[rows].sum())
-        yield StepBatch([collate(file, part) for part in parts], tokens, targets)
+    lengths, lot = source.lengths, 2 if isinstance(source.loss, Mixup) else 1
+    for step, rows in enumerate(islice(source.order(), first_step, None), first_step):
+        own = rows.reshape(-1, lot)[rank() :: world_size()]
+        # As many in every process; a pair needs a place for both.
+        parts = np.array_split(own, -(-recipe.batch_size // (max(micro, lot) * world_size())))
+        targets = int(file.target_lengths[rows].sum()) if weights is None else weights.total(file, rows)
+        batches = [collate(file, part.ravel(), weights) for part in parts]
+        mixed = 0
+        if isinstance(source.loss, Mixup):
+            mixed = int(file.target_lengths[rows].reshape(-1, 2).min(axis=1).sum())
+            _add_shares(batches, own, source.loss, (source.seed, step))
+        yield StepBatch(batches, int(lengths[rows].sum()), targets, mixed)
 
 
-def causal_batch(file: TokenFile, rows: Rows) -> Batch:
+def paired_order(file: TokenFile, batch_size: int, seed: int) -> Iterator[Rows]:
+    """Yield batches without end in which rows 0, 2, ... are of the first part of a mix and rows 1, 3, ... of the
+    second, paired at random; pairs of similar length come together. Each pass over a part is a new permutation.
+
+    Raises TrialError where the file has not just two parts, or a batch is odd."""
+    if batch_size % 2:
+        raise TrialError(f"recipe.batch_size = {batch_size} is odd, and half of each batch is of each part")
+    names = file.part_names
+    if len(names) != 2:
+        raise TrialError(
+            f"rows are paired of two parts of a mix; these have {len(names)} ({', '.join(names) or 'none'})"
+        )
+    streams = [_part_order(np.flatnonzero(file.parts == number), seed, number) for number in (0, 1)]
+    lengths, pairs = file.prompt_lengths + file.target_lengths, batch_size // 2
+    stretch = min(_GROUPED_BATCHES, max(1, len(lengths) // batch_size)) * pairs
+    for number in count():
+        rows = np.stack([np.fromiter(islice(stream, stretch), np.int64, stretch) for stream in streams], axis=1)
+        rows = rows[np.argsort(lengths[rows].sum(axis=1), kind="stable")].reshape(-1, batch_size)
+        yield from rows[np.random.default_rng(seed_for("paired batches", seed, number)).permutation(len(rows))]
+
+
+def _part_order(rows: Rows, seed: int, part: int) -> Iterator[int]:
+    for epoch in count():
+        yield from np.random.default_rng(seed_for("paired", seed, part, epoch)).permutation(rows)
+
+
+def _add_shares(batches: list[Batch], pairs: Int64[ndarray, "pairs two"], loss: Mixup, key: tuple[int, int]) -> None:
+    """Draw for each pair the share of its first row: a function of seed, step and the pair's rows, whoever trains
+    it."""
+    shares = [
+        np.random.default_rng(seed_for("mixup", *key, *map(int, pair))).beta(loss.alpha, loss.alpha) for pair in pairs
+    ]
+    drawn = torch.tensor(shares, dtype=torch.float32)
+    for batch, part in zip(batches, torch.split(drawn, [len(one["labels"]) // 2 for one in batches]), strict=True):
+        batch["shares"] = part
+
+
+def causal_batch(file: TokenFile, rows: Rows, weights: TokenWeights | None = None) -> Batch:
     """Return question and target in one row, padded on the right: `input_ids`, `labels`, and `attention_mask` where
     there is padding (with none the models take their faster causal path)."""
     prompts = file.prompt_lengths[rows]
@@ -93,6 +159,8 @@ def causal_batch(file: TokenFile, rows: Rows) -> Batch:
     columns = np.arange(tokens.shape[1])
     labels[columns < prompts[:, None]] = IGNORED
     batch = {"input_ids": torch.from_numpy(tokens), "labels": torch.from_numpy(labels)}
+    if weights is not None:
+        batch["weights"] = torch.from_numpy(weights.at(file, rows[:, None], columns - prompts[:, None]))
     if lengths.min() < len(columns):
         padding = columns >= lengths[:, None]
         tokens[padding] = file.special.pad
@@ -101,16 +169,19 @@ def causal_batch(file: TokenFile, rows: Rows) -> Batch:
     return batch
 
 
-def seq2seq_batch(file: TokenFile, rows: Rows) -> Batch:
+def seq2seq_batch(file: TokenFile, rows: Rows, weights: TokenWeights | None = None) -> Batch:
     """Return questions for the encoder and targets as labels, both padded on the right."""
     starts, prompts = file.starts[rows], file.prompt_lengths[rows]
     tokens, padding = _padded(file, starts, prompts, file.special.pad)
     labels, _ = _padded(file, starts + prompts, file.target_lengths[rows], IGNORED)
-    return {
+    batch = {
         "input_ids": torch.from_numpy(tokens),
         "attention_mask": torch.from_numpy((~padding).astype(np.int64)),
         "labels": torch.from_numpy(labels),
     }
+    if weights is not None:
+        batch["weights"] = torch.from_numpy(weights.at(file, rows[:, None], np.arange(labels.shape[1])[None]))
+    return batch
 
 
 def _padded(
@@ -123,7 +194,7 @@ def _padded(
     return tokens, padding
 
 
-def packed_batch(file: TokenFile, rows: Rows) -> Batch:
+def packed_batch(file: TokenFile, rows: Rows, weights: TokenWeights | None = None) -> Batch:
     """Return several examples a row, first fit by decreasing length; each sees itself alone (block-diagonal causal
     mask) and counts its positions from 0, so the loss is that of the examples one by one."""
     prompts = file.prompt_lengths[rows]
@@ -140,12 +211,17 @@ def packed_batch(file: TokenFile, rows: Rows) -> Batch:
     visible = (owners[:, :, None] == owners[:, None, :]) & np.tri(shape[1], dtype=bool)
     # Eager attention adds the mask to its scores, so it holds what to add, not true and false.
     mask = np.where(visible, np.float32(0), np.finfo(np.float32).min)
-    return {
+    batch = {
         "input_ids": torch.from_numpy(tokens),
         "labels": torch.from_numpy(_scattered(shape, cells, labels, IGNORED)),
         "position_ids": torch.from_numpy(_scattered(shape, cells, positions, 0)),
         "attention_mask": torch.from_numpy(mask[:, None]),
     }
+    if weights is not None:
+        table = np.zeros(shape, dtype=np.float32)
+        table.ravel()[cells] = weights.at(file, np.repeat(rows, lengths), positions - np.repeat(prompts, lengths))
+        batch["weights"] = torch.from_numpy(table)
+    return batch
 
 
 def _scattered(

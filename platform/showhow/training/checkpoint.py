@@ -47,10 +47,11 @@ class Checkpoints:
     Used as a context: its end waits for what is being written, and passes on why that failed (OSError) unless it is
     left by another exception."""
 
-    def __init__(self, run: Assignment, model: torch.nn.Module) -> None:
-        """`model`: as it is before an engine takes it."""
-        self._run, self._folder = run, run.checkpoints
-        self._trained = _fingerprint(run, model)
+    def __init__(self, run: Assignment, model: torch.nn.Module, stage: str = "", folder: Path | None = None) -> None:
+        """`model`: as it is before an engine takes it; stage: the address of the training that it goes through;
+        folder: another than the run's own."""
+        self._run, self._folder = run, folder or run.checkpoints
+        self._trained = _fingerprint(run, model, stage)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._deadline = math.inf
@@ -190,7 +191,8 @@ def _own_share(engine: Engine, with_optimizer: bool) -> Iterator[tuple[str, dict
     yield from ((kind, tensors) for kind, tensors in files.items() if tensors)
 
 
-def _fingerprint(run: Assignment, model: torch.nn.Module) -> str:
+def _fingerprint(run: Assignment, model: torch.nn.Module, stage: str) -> str:
     # Not of the shapes too: where processes share out a model as they load it, none has them whole.
     names: list[Json] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    return fingerprint({"trial": run.trial.model_dump(mode="json"), "seed": run.seed, "parameters": names})
+    trial = run.trial.model_dump(mode="json")
+    return fingerprint({"trial": trial, "seed": run.seed, "parameters": names, "stage": stage})

@@ -95,6 +95,18 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor] | None:
     return None
 
 
+def write_weights(folder: Path, weights: dict[str, torch.Tensor], trained: str) -> None:
+    """Write weights, by parameter name, that no training has left as they are, so that `read_weights` finds them."""
+    checkpoint = named(folder, 0)
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    file = write_tensors(checkpoint / "weights.safetensors", {f"{WEIGHT}{name}": one for name, one in weights.items()})
+    nothing = Progress(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    manifest = Manifest(
+        trained=trained, steps=0, standing=Standing(progress=nothing), has_optimizer=False, processes=1, files=(file,)
+    )
+    write_json(checkpoint / MANIFEST, manifest)
+
+
 def _weights(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118 (it is no dict)

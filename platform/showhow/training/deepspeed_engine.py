@@ -17,6 +17,7 @@ from torch import distributed
 from showhow.errors import TrialError
 from showhow.machines.deepspeed_config import Precision, deepspeed_config
 from showhow.machines.layout import Layout
+from showhow.methods.losses import CrossEntropy, Loss
 from showhow.sections.recipe import ModelSpec, PretrainedModel, Recipe
 from showhow.training.adapter import is_adapted
 from showhow.training.batches import Batch, StepBatch
@@ -26,10 +27,10 @@ from showhow.training.engine import (
     Read,
     adamw,
     adamw_state,
-    response_loss,
     split_by_decay,
     this_device,
 )
+from showhow.training.losses import loss_part
 from showhow.training.memory import keep_freed_memory
 from showhow.training.model import flops_per_token
 from showhow.training.precision import computing_type
@@ -59,6 +60,7 @@ class DeepSpeedEngine:
     def __init__(self, model: torch.nn.Module, recipe: Recipe, layout: Layout) -> None:
         """Share the model out. It must be the same in all processes."""
         _join()
+        self.loss: Loss = CrossEntropy()
         self.model, self._device = model, this_device()
         if self._device.type == "cpu":
             keep_freed_memory()
@@ -91,7 +93,7 @@ class DeepSpeedEngine:
         for index, micro_batch in enumerate(batch.micro_batches):
             self._engine.set_gradient_accumulation_boundary(index + 1 == len(batch.micro_batches))
             moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in micro_batch.items()}
-            part = self._engine(moved) / batch.targets
+            part = self._engine(moved, batch, self.loss)
             # DeepSpeed takes the mean over the processes, and the sum is wanted.
             self._engine.backward(part * world_size(), scale_wrt_gas=False)
             loss += part.detach()
@@ -120,6 +122,17 @@ class DeepSpeedEngine:
             scaler = self._engine.optimizer.loss_scaler
             scaler.cur_scale, since = read(LOSS_SCALE).tolist()
             scaler.last_overflow_iter = scaler.cur_iter - 1 - int(since)
+        self.load_weights(read)
+        for name, parameter in self._trained.items():
+            for kind in MOMENTS:
+                moment = read(f"{kind}/{name}").to(self._device)
+                if self._stage > 0:
+                    safe_set_full_optimizer_state(parameter, moment, kind)
+                else:
+                    self._optimizer.state[parameter][kind].copy_(moment)
+
+    def load_weights(self, read: Read) -> None:
+        """Take weights (see Engine.load_weights)."""
         for name, parameter in self._trained.items():
             weight = read(f"weight/{name}").to(self._device)
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._stage == 3):
@@ -127,12 +140,6 @@ class DeepSpeedEngine:
                     parameter.data.copy_(weight)
             if self._stage > 0:
                 safe_set_full_fp32_param(parameter, weight)
-            for kind in MOMENTS:
-                moment = read(f"{kind}/{name}").to(self._device)
-                if self._stage > 0:
-                    safe_set_full_optimizer_state(parameter, moment, kind)
-                else:
-                    self._optimizer.state[parameter][kind].copy_(moment)
 
     def _whole(self, parameter: torch.nn.Parameter, moment: str | None) -> torch.Tensor:
         """Return a trained parameter, or a moment of it, gathered from all processes."""
@@ -175,15 +182,16 @@ def sharded_while_built(spec: ModelSpec, recipe: Recipe, layout: Layout) -> Iter
 
 
 class _Loss(torch.nn.Module):
-    """What DeepSpeed trains: its hooks stand around forward passes, which here go from a batch to its loss."""
+    """What DeepSpeed trains: its hooks stand around forward passes, which here go from a micro-batch to its part of the
+    loss."""
 
     def __init__(self, model: torch.nn.Module, may_be_lean: bool) -> None:
         super().__init__()
         self._model, self._may_be_lean = model, may_be_lean
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return the summed loss (nats)."""
-        return response_loss(self._model, batch, self._may_be_lean)
+    def forward(self, batch: Batch, step: StepBatch, loss: Loss) -> torch.Tensor:
+        """Return the part (see losses.py)."""
+        return loss_part(self._model, batch, step, loss, self._may_be_lean)
 
 
 def _join() -> None:

@@ -6,13 +6,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
-from torch.nn.functional import cross_entropy
 
+from showhow.methods.losses import CrossEntropy, Loss
 from showhow.sections.recipe import Recipe
-from showhow.training.batches import IGNORED, Batch, StepBatch
-from showhow.training.cpu.loss import lean_loss
+from showhow.training.batches import StepBatch
+from showhow.training.losses import loss_part
 from showhow.training.memory import keep_freed_memory
-from showhow.training.model import flops_per_token, is_seq2seq
+from showhow.training.model import flops_per_token
 from showhow.training.precision import computing_type
 
 Read = Callable[[str], torch.Tensor]
@@ -30,13 +30,14 @@ class Engine(Protocol):
 
     model: torch.nn.Module
     flops_per_token: float
+    loss: Loss
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the model's forward pass runs."""
 
     def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one optimizer step. Returns this process's part of the mean loss per target token (nats; the parts of all
-        processes add up to it) and the gradient norm before clipping, both as tensors still on the device, so that
+        """Do one optimizer step on `loss`. Returns this process's part of the loss (nats a target token; the parts of
+        all processes add up to it) and the gradient norm before clipping, both as tensors still on the device, so that
         nothing waits for them."""
 
     def state(self, weights_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
@@ -49,6 +50,10 @@ class Engine(Protocol):
     def load_state(self, read: Read, steps: int) -> None:
         """Go on from a state of this or another engine, after so many optimizer steps. `read` returns a tensor of the
         state by its name."""
+
+    def load_weights(self, read: Read) -> None:
+        """Take the weights of another training; the optimizer begins as it is. `read` returns a tensor by its name,
+        `weight/NAME`."""
 
 
 def learning_rate_at(recipe: Recipe, examples: int) -> float:
@@ -72,6 +77,7 @@ class PlainEngine:
     def __init__(self, model: torch.nn.Module, recipe: Recipe, end_to_end: int = END_TO_END) -> None:
         """Move the model to the GPU if there is one, else leave it on the CPU. end_to_end: the most parameters that are
         laid so."""
+        self.loss: Loss = CrossEntropy()
         self._device = this_device()
         if self._device.type == "cpu":
             keep_freed_memory()
@@ -98,7 +104,7 @@ class PlainEngine:
         for micro_batch in batch.micro_batches:
             moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in micro_batch.items()}
             with self.autocast():
-                part = response_loss(self.model, moved) / batch.targets
+                part = loss_part(self.model, moved, batch, self.loss)
             self._scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
         self._scaler.unscale_(self._optimizer)
@@ -126,11 +132,17 @@ class PlainEngine:
         if self._scaler.is_enabled():
             scale, since = read(LOSS_SCALE).tolist()
             self._scaler.load_state_dict(self._scaler.state_dict() | {"scale": scale, "_growth_tracker": int(since)})
-        for row, group in self._rows:
+        for row, _ in self._rows:
             self._optimizer.state[row] = adamw_state(row, steps)
-            for kind, values in {"weight": row.detach(), **_moments(self._optimizer, row)}.items():
-                for (name, parameter), part in zip(group.items(), _apart(values, group), strict=True):
-                    part.view_as(parameter).copy_(read(f"{kind}/{name}"))
+        self.load_weights(read)
+        for row, group in self._rows:
+            for kind, values in _moments(self._optimizer, row).items():
+                _copy_into(values, group, kind, read)
+
+    def load_weights(self, read: Read) -> None:
+        """Take weights (see Engine.load_weights)."""
+        for row, group in self._rows:
+            _copy_into(row.detach(), group, "weight", read)
 
 
 def this_device() -> torch.device:
@@ -165,6 +177,11 @@ def _moments(optimizer: torch.optim.AdamW, row: torch.nn.Parameter) -> dict[str,
     return {kind: state[kind] for kind in MOMENTS if kind in state}
 
 
+def _copy_into(values: torch.Tensor, group: Named, kind: str, read: Read) -> None:
+    for (name, parameter), part in zip(group.items(), _apart(values, group), strict=True):
+        part.view_as(parameter).copy_(read(f"{kind}/{name}"))
+
+
 def _apart(row: torch.Tensor, group: Named) -> tuple[torch.Tensor, ...]:
     return (row,) if len(group) == 1 else torch.split(row, [parameter.numel() for parameter in group.values()])
 
@@ -183,26 +200,3 @@ def _rows(group: Named, is_large: bool) -> list[tuple[torch.nn.Parameter, Named]
     for parameter, values, gradients in views:
         parameter.data, parameter.grad = values.view_as(parameter), gradients.view_as(parameter)
     return [(row, group)]
-
-
-def response_loss(model: torch.nn.Module, batch: Batch, may_be_lean: bool = True) -> torch.Tensor:
-    """Return the summed cross-entropy (nats) over the target tokens of a batch, computed in float32.
-
-    A causal model predicts token i from those before it, so its labels are shifted by one; a seq2seq model's are not,
-    as the model shifts its decoder input itself. may_be_lean: weights are there to be read outside of the model's own
-    forward pass."""
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    lean = lean_loss(model, dtype) if may_be_lean else None
-    if lean is not None:
-        with torch.autocast("cpu", enabled=False):
-            return lean(model, batch, dtype)
-    labels = batch["labels"]
-    if is_seq2seq(model):
-        logits = model(**batch, use_cache=False).logits
-    else:
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        # The vectors of prompt tuning stand before the tokens.
-        logits = model(**inputs, use_cache=False).logits[:, -labels.shape[1] : -1]
-        labels = labels[:, 1:]
-    chosen = labels != IGNORED
-    return cross_entropy(logits[chosen].float(), labels[chosen], reduction="sum")

@@ -91,6 +91,15 @@ def flops_per_token(model: Any) -> float:
     return float(4 * weights + 2 * trained)
 
 
+def forward_flops_per_token(model: torch.nn.Module, training_flops: float) -> float:
+    """Return what reading a token takes: 2 operations a weight. training_flops: of training on one."""
+    if not is_adapted(model):
+        return training_flops / 3
+    found: Any = model
+    _, weights = found.get_nb_trainable_parameters()
+    return 2.0 * float(weights)
+
+
 def _scratch_llama(spec: ScratchModel, special: SpecialTokens) -> torch.nn.Module:
     config = LlamaConfig(
         vocab_size=special.vocabulary,

@@ -2,20 +2,21 @@
 
 The format (written by `datasets/tokenise.py`): record batches of some thousand rows; columns `ids` (lists of int32: the
 question, the target, the end token), `prompt_tokens` (how many of them are the question's), `question` and `target`
-(text); schema metadata `showhow`: JSON with `pad`, `end`, `start` (token ids; start may be null), `vocabulary` (number
-of token ids) and `layout` (step separator and answer prefix, as this tokenizer can spell them). The last record batch
-is empty; its own metadata `showhow` says how many rows were kept, how many dropped as too long, and the longest's
-tokens.
+(text), of a derived dataset `weight` (float32) and `part` (text) too; schema metadata `showhow`: JSON with `pad`,
+`end`, `start` (token ids; start may be null), `vocabulary` (number of token ids) and `layout` (step separator and
+answer prefix, as this tokenizer can spell them). The last record batch is empty; its own metadata `showhow` says how
+many rows were kept, how many dropped as too long, and the longest's tokens.
 """
 
 import json
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int32, Int64
+from jaxtyping import Float32, Int32, Int64
 from numpy import ndarray
 
 from showhow.errors import TrialError
@@ -89,10 +90,31 @@ class TokenFile:
             windows = np.ndarray(shape, dtype=np.int32, buffer=self.ids, strides=(4, 4))[starts]
         return windows
 
-    def texts(self, column: str, rows: int) -> list[str]:
-        """Return the first `rows` values of `question` or `target`."""
-        values: list[str] = self._table[column].slice(0, rows).to_pylist()
+    def texts(self, column: str, rows: int, first: int = 0) -> list[str]:
+        """Return `rows` values of `question` or `target`, from row `first` on."""
+        values: list[str] = self._table[column].slice(first, rows).to_pylist()
         return values
+
+    @cached_property
+    def weights(self) -> Float32[ndarray, " rows"] | None:
+        """The weight of each row; None for the problems of a task, which all have 1."""
+        if "weight" not in self._table.column_names:
+            return None
+        found: Float32[ndarray, " rows"] = self._table["weight"].to_numpy()
+        return found
+
+    @cached_property
+    def part_names(self) -> tuple[str, ...]:
+        """The parts that rows are of, in the order of the file."""
+        if "part" not in self._table.column_names:
+            return ()
+        return tuple(dict.fromkeys(self._table["part"].to_pylist()))
+
+    @cached_property
+    def parts(self) -> Int64[ndarray, " rows"]:
+        """The number of each row's part among `part_names`."""
+        found: Int64[ndarray, " rows"] = pc.index_in(self._table["part"], pa.array(self.part_names)).to_numpy()
+        return found
 
 
 def _starts(chunk: pa.ListArray, file_address: int) -> Int64[ndarray, " rows"]:

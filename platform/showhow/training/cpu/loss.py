@@ -22,20 +22,32 @@ from showhow.training.cpu.kernels import Hidden, Looking, attend, cross_entropy,
 # Added to the score of a key that must not be seen.
 _NEVER = torch.finfo(torch.float32).min
 
-Loss = Callable[[Any, Batch, torch.dtype], Tensor]
+LabelledLogits = tuple[Tensor, Int64[Tensor, "batch length"]]
+Logits = Callable[[Any, Batch, torch.dtype], LabelledLogits]
 
 
-def lean_loss(model: torch.nn.Module, dtype: torch.dtype = torch.float32) -> Loss | None:
-    """Return the function that gives the summed cross-entropy (nats) over a batch's labels, its matrix products in such
-    a type; None for models that it is not written for (with adapters, or that are to recompute activations), where
-    there is no compiler for its operations, and on GPUs, where transformers' own attention is fast."""
+def lean_loss(model: torch.nn.Module, batch: Batch, dtype: torch.dtype) -> Tensor | None:
+    """Return the summed cross-entropy (nats) over a batch's labels, its matrix products in such a type; None where
+    `lean_logits` is."""
+    logits = lean_logits(model, dtype)
+    if logits is None:
+        return None
+    with torch.autocast("cpu", enabled=False):
+        return cross_entropy(*logits(model, batch, dtype))
+
+
+def lean_logits(model: torch.nn.Module, dtype: torch.dtype = torch.float32) -> Logits | None:
+    """Return the function that gives a batch's logits, batch x length x vocabulary, with the label of each, for the
+    columns from the first one on in which a row has a label; matrix products are in such a type, and autocast must be
+    off. None for models that it is not written for (with adapters, or that are to recompute activations), where there
+    is no compiler for its operations, and on GPUs, where transformers' own attention is fast."""
     one = next(model.parameters())
     if one.device.type != "cpu" or one.dtype != torch.float32 or not native.can_compute(dtype):
         return None
     if type(model) is LlamaForCausalLM and _is_plain_llama(model):
-        return llama_loss
+        return llama_logits
     if type(model) is T5ForConditionalGeneration and _is_plain_t5(model):
-        return t5_loss
+        return t5_logits
     return None
 
 
@@ -57,8 +69,8 @@ def _is_plain_t5(model: Any) -> bool:
     return bool(is_plain and not model.is_activation_checkpointing)
 
 
-def llama_loss(model: LlamaForCausalLM, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """See `lean_loss`. Padding must stand on the right, where a causal model never looks at it; a mask of four
+def llama_logits(model: LlamaForCausalLM, batch: Batch, dtype: torch.dtype) -> LabelledLogits:
+    """See `lean_logits`. Padding must stand on the right, where a causal model never looks at it; a mask of four
     dimensions (packed examples) is added to the scores."""
     # The last token predicts nothing, and in the last layer only tokens before a label are worth a row.
     tokens, labels = batch["input_ids"][:, :-1].contiguous(), batch["labels"][:, 1:]
@@ -84,11 +96,11 @@ def llama_loss(model: LlamaForCausalLM, batch: Batch, dtype: torch.dtype) -> Ten
         weights = (part.gate_proj.weight, part.up_proj.weight, part.down_proj.weight)
         hidden = feed_forward(hidden, (norm.weight, norm.variance_epsilon), weights, dtype)
     outputs = normed(hidden, body.norm.weight, body.norm.variance_epsilon, dtype)
-    return cross_entropy(linear(outputs, model.lm_head.weight.to(dtype)), labels[:, first:])
+    return linear(outputs, model.lm_head.weight.to(dtype)), labels[:, first:]
 
 
-def t5_loss(model: T5ForConditionalGeneration, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """See `lean_loss`."""
+def t5_logits(model: T5ForConditionalGeneration, batch: Batch, dtype: torch.dtype) -> LabelledLogits:
+    """See `lean_logits`."""
     labels = batch["labels"]
     visible = batch["attention_mask"].bool()[:, None, None]
     encoded = _t5_stack(model.encoder, batch["input_ids"], visible, None, dtype)
@@ -96,7 +108,7 @@ def t5_loss(model: T5ForConditionalGeneration, batch: Batch, dtype: torch.dtype)
     outputs = _t5_stack(model.decoder, before, None, (encoded, visible), dtype)
     if model.config.scale_decoder_outputs:
         outputs = outputs * model.model_dim**-0.5
-    return cross_entropy(linear(outputs, model.lm_head.weight.to(dtype)), labels)
+    return linear(outputs, model.lm_head.weight.to(dtype)), labels
 
 
 def t5_encoded(model: Any, tokens: Int64[Tensor, "batch length"], mask: Tensor, dtype: torch.dtype) -> Hidden:

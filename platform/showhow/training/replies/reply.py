@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Float, Int32, Int64
 from numpy import ndarray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from showhow.training.cpu.llama_decoder import LlamaDecoder
-from showhow.training.cpu.t5_decoder import T5Decoder
+from showhow.training.cpu import fast_decoder
 from showhow.training.model import is_seq2seq, positions
 from showhow.training.ranks import highest, is_shared_out
 from showhow.training.replies.decoder import Decoder
@@ -39,13 +38,27 @@ def greedy_replies(
     max_new_tokens: int,
     batch_size: int,
 ) -> list[list[int]]:
-    """Return for each prompt the token ids the model writes, the end token left out.
+    """Return `written_replies`, each token the likeliest."""
+    return written_replies(model, prompts, special, max_new_tokens, batch_size)
+
+
+def written_replies(
+    model: torch.nn.Module | VllmReplies,
+    prompts: Sequence[Tokens],
+    special: SpecialTokens,
+    max_new_tokens: int,
+    batch_size: int,
+    sampling: tuple[float, int] = (0.0, 0),
+) -> list[list[int]]:
+    """Return for each prompt the token ids the model writes, the end token left out. sampling: the temperature (0 takes
+    the likeliest token each time), and the seed by which tokens are drawn.
 
     Prompts are taken in order of length, so that a batch holds little padding. A reply that does not end by itself is
     cut after `max_new_tokens`, or where the model has no more positions. The processes that share out a model's weights
     must all ask, each for prompts of its own, if for none."""
     if isinstance(model, VllmReplies):
         return model.write(prompts, special.end, max_new_tokens)
+    choose = _Choice(*sampling)
     model.eval()
     together = is_shared_out(model)
     # What is gathered of shared weights may stay for training, and what inference mode makes may not.
@@ -63,7 +76,7 @@ def greedy_replies(
             if together:
                 most = int(-highest(-most))
             asked = len(chosen) if together else None
-            written = _write(decoder, (tokens, mask), special.end, most, asked).tolist()
+            written = _write(decoder, (tokens, mask), (special.end, most), asked, choose).tolist()
             for row, reply in zip(chosen, written, strict=False):
                 replies[row] = reply[: reply.index(special.end)] if special.end in reply else reply
     return replies
@@ -71,29 +84,32 @@ def greedy_replies(
 
 def _decoder_of(model: torch.nn.Module, special: SpecialTokens, together: bool) -> Decoder:
     """Return what decodes. Shared weights are there only while transformers' own modules run."""
-    if not is_seq2seq(model):
-        return LlamaDecoder(model) if not together and LlamaDecoder.reads(model) else CausalDecoder(model)
     config: Any = model.config
-    start = special.pad if config.decoder_start_token_id is None else config.decoder_start_token_id
-    return T5Decoder(model, start) if not together and T5Decoder.reads(model) else Seq2SeqDecoder(model, start)
+    begin = getattr(config, "decoder_start_token_id", None)
+    start = special.pad if begin is None else begin
+    fast = None if together else fast_decoder(model, start)
+    if fast is not None:
+        return fast
+    return Seq2SeqDecoder(model, start) if is_seq2seq(model) else CausalDecoder(model)
 
 
 def _write(
     decoder: Decoder,
     prompts: tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, "batch prompt"]],
-    end: int,
-    max_new_tokens: int,
+    end_and_most: tuple[int, int],
     asked_together: int | None,
+    choose: "_Choice",
 ) -> Int64[Tensor, "batch max_new_tokens"]:
     """Return the replies of a batch, each filled up after its end with anything. prompts: tokens, and their mask.
-    asked_together: go on until no process has replies to write, of which so many are wanted here."""
-    tokens, mask = prompts
+    end_and_most: the end token, and the most tokens of a reply. asked_together: write until no process has replies to
+    write, of which so many are wanted here."""
+    (tokens, mask), (end, max_new_tokens) = prompts, end_and_most
     written = tokens.new_full((len(tokens), max_new_tokens), end)
     rows = torch.arange(len(tokens), device=tokens.device)  # those still in the batch
     ended = torch.full_like(rows, asked_together == 0, dtype=torch.bool)
     logits = decoder.begin(tokens, mask)
     for step in range(max_new_tokens):
-        following = logits.argmax(dim=-1)
+        following = choose(logits)
         written[rows, step] = following
         ended |= following == end
         if step + 1 == max_new_tokens:
@@ -107,6 +123,19 @@ def _write(
                 rows, ended, following = rows[going_on], ended[going_on], following[going_on]
         logits = decoder.advance(following)
     return written
+
+
+class _Choice:
+    """How the next token of each row is chosen from its logits."""
+
+    def __init__(self, temperature: float, seed: int) -> None:
+        self._temperature, self._drawing = temperature, torch.Generator().manual_seed(seed)
+
+    def __call__(self, logits: Float[Tensor, "batch vocabulary"]) -> Int64[Tensor, " batch"]:
+        if self._temperature == 0:
+            return logits.argmax(dim=-1)
+        shares = torch.softmax(logits.float() / self._temperature, dim=-1).cpu()
+        return torch.multinomial(shares, 1, generator=self._drawing)[:, 0].to(logits.device)
 
 
 def _padded(

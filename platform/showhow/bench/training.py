@@ -1,0 +1,225 @@
+"""The stage `train`: watched, as the training of a run that reports and may be stopped, or as a stage that several runs
+may share."""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from showhow.bench.job import Job
+from showhow.bench.models import StagedModel
+from showhow.bench.stages import StageRecord
+from showhow.datasets.dataset import Dataset
+from showhow.errors import TrialError
+from showhow.methods.bench import Spent
+from showhow.methods.losses import Loss
+from showhow.sections.recipe import Recipe
+from showhow.training.batches import Source, training_batches
+from showhow.training.checkpoint import Checkpoints
+from showhow.training.checkpoint_files import Standing
+from showhow.training.engine import Engine
+from showhow.training.loop import Progress, train
+from showhow.training.model import is_seq2seq
+from showhow.training.weights import weights_of
+
+_VERSION = 1  # raise it when the same training would leave another model
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a model is to be trained on. examples: at most so many (None: what the budget leaves)."""
+
+    data: Dataset
+    loss: Loss
+    examples: int | None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a watched training ended: its last metrics, not yet reported, and whether it had reached the goal."""
+
+    address: str
+    metrics: dict[str, float]
+    reached_goal: bool
+    progress: Progress
+    checkpoints: Checkpoints
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A training about to begin, or to resume: `since` tells how far it had come."""
+
+    engine: Engine
+    source: Source
+    recipe: Recipe
+    checkpoints: Checkpoints
+    since: Standing | None
+
+    @property
+    def examples(self) -> int:
+        """Training examples to see in all."""
+        return self.recipe.max_examples or 0
+
+    def steps(self, job: Job, every: int) -> Iterator[Progress]:
+        """Train, and yield the progress every so many examples."""
+        since = None if self.since is None else self.since.progress
+        first = 0 if since is None else since.examples // self.recipe.batch_size
+        batches = training_batches(self.source, job.run.layout.micro_batch_size, first)
+        return train(self.engine, self.recipe, batches, every, since, job.run.seed)
+
+
+def train_watched(job: Job, model: StagedModel, lesson: Lesson, stack: ExitStack) -> tuple[StagedModel, Ending]:
+    """Train as a run does that is reported, stopped, saved and resumed, until its goal or the end of its budget. The
+    metrics of the last report are left to whoever grades the model."""
+    run, evaluations, offset = job.run, job.evaluations, job.data.budget.spent
+    settings = _settings(job, lesson) | {"spent": asdict(offset)}
+    address = job.stages.address("train", _VERSION, settings, _inputs(model, lesson))
+    course = _begin(job, model, lesson, stack, address)
+    if course.since is not None:
+        _resume(job, course.since, offset)
+    ending = None
+    every = run.trial.evaluation.every_examples or max(course.recipe.batch_size, course.examples // 20)
+    for progress in course.steps(job, every):
+        validated = evaluations.validate(course.engine, offset.examples + progress.examples)
+        reached = evaluations.is_reached(run.goal_accuracy, course.engine, validated)
+        metrics = reported(progress, offset) | evaluations.metrics(validated)
+        ending = Ending(address, metrics, reached, progress, course.checkpoints)
+        if reached or progress.examples + course.recipe.batch_size > course.examples:
+            break
+        job.listeners.report(metrics)
+        course.checkpoints.save_if_due(course.engine, evaluations.standing(progress, metrics))
+    if ending is None:
+        raise TrialError("the checkpoint is of the end of the training, of which nobody heard; run the study again")
+    spent = Spent(ending.progress.examples, ending.progress.tokens, ending.progress.flops)
+    job.charge("training", spent)
+    job.listeners.stage("train", address, False, spent, ending.progress.train_seconds)
+    trained, standing = StagedModel(address, job.stages.model(address, 0)), Standing(progress=ending.progress)
+    job.models.hold(address, course.engine, lambda: _save(job, course.engine, trained, standing))
+    return trained, ending
+
+
+def _resume(job: Job, before: Standing, offset: Spent) -> None:
+    job.evaluations.go_on(before)
+    seen = offset.examples + before.progress.examples
+    job.listeners.note("resumed", seen, f"resumes from the checkpoint after {seen:,} examples")
+    job.listeners.report(before.reported)  # who was to hear it may have been gone by then
+
+
+def _begin(
+    job: Job, model: StagedModel, lesson: Lesson, stack: ExitStack, address: str, folder: Path | None = None
+) -> _Course:
+    """Build a model, lay it out, and take the state of its latest checkpoint, in the run's folder or another."""
+    module = job.models.build()
+    checkpoints = stack.enter_context(Checkpoints(job.run, module, address, folder))
+    engine = job.models.lay_out(module, model)
+    engine.loss = lesson.loss
+    since = checkpoints.go_on(engine)
+    source = _source(job, engine, lesson)
+    return _Course(engine, source, _until(job, source, engine, lesson.examples), checkpoints, since)
+
+
+def train_stage(job: Job, model: StagedModel, lesson: Lesson, keep: int) -> tuple[StagedModel, ...]:
+    """Train as a stage that runs share: made once, by one of them, and resumed where that was interrupted. Every run
+    that uses it is charged."""
+    settings = _settings(job, lesson) | {"keep": keep, "examples": lesson.examples or _budget_left(job)}
+    inputs = _inputs(model, lesson)
+    address = job.stages.address("train", _VERSION, settings, inputs)
+    with job.stages.claimed(address) as is_ours:
+        if is_ours:
+            record = StageRecord(operation="train", settings=settings, inputs=inputs, models=keep)
+            job.stages.finish(address, _train_unwatched(job, model, lesson, address, record))
+    found = job.stages.finished(address)
+    if found is None:
+        raise TrialError(f"{job.stages.path(address)} was removed while it was needed; run the study again")
+    job.charge("training", found.spent)
+    job.listeners.stage("train", address, not is_ours, found.spent, found.seconds)
+    return tuple(
+        StagedModel(f"{address}/{number}", job.stages.model(address, number)) for number in range(found.models)
+    )
+
+
+def _train_unwatched(job: Job, model: StagedModel, lesson: Lesson, address: str, record: StageRecord) -> StageRecord:
+    """Train, saving the model at as many points as the record says, evenly apart."""
+    with ExitStack() as stack:
+        course = _begin(job, model, lesson, stack, address, job.stages.path(address) / "state")
+        steps, batch = course.examples // course.recipe.batch_size, course.recipe.batch_size
+        for progress in course.steps(job, max(1, steps // record.models) * batch):
+            standing = Standing(progress=progress)
+            number = min(record.models, progress.examples * record.models // (steps * batch)) - 1
+            _save(job, course.engine, StagedModel(address, job.stages.model(address, max(number, 0))), standing)
+            course.checkpoints.save_if_due(course.engine, standing)
+    job.models.release()
+    spent = {"examples": progress.examples, "tokens": progress.tokens, "flops": progress.flops}
+    return record.model_copy(update={**spent, "seconds": progress.train_seconds})
+
+
+def reported(progress: Progress, offset: Spent) -> dict[str, float]:
+    """Return a progress as metrics, on top of what the run had spent before."""
+    metrics = {name: float(value) for name, value in asdict(progress).items()}
+    return metrics | {name: metrics[name] + float(value) for name, value in asdict(offset).items() if value}
+
+
+def _settings(job: Job, lesson: Lesson) -> dict[str, Any]:
+    trial = job.run.trial
+    return {
+        "recipe": trial.recipe.model_dump(mode="json", exclude={"micro_batch_size", "max_examples"}),
+        "loss": lesson.loss.model_dump(mode="json"),
+        "budget": trial.budget.model_dump(mode="json"),
+        "tokens": [job.words.fingerprint, trial.data.max_tokens],
+        "seed": job.run.seed,
+    }
+
+
+def _inputs(model: StagedModel, lesson: Lesson) -> tuple[str, str]:
+    return model.address, lesson.data.address
+
+
+def _source(job: Job, engine: Engine, lesson: Lesson) -> Source:
+    file, trial = job.file(lesson.data), job.run.trial
+    weights = weights_of(file, lesson.loss, job.words.tokenizer, trial.level)
+    return Source(file, trial.recipe, job.run.seed, is_seq2seq(engine.model), lesson.loss, weights)
+
+
+def _budget_left(job: Job) -> int | None:
+    """Return the examples that the budget leaves, where it is in examples."""
+    budget = job.data.budget
+    return int(budget.left) if budget.unit == "examples" else None
+
+
+def _until(job: Job, source: Source, engine: Engine, wanted: int | None) -> Recipe:
+    """Return the recipe with the examples that the budget leaves in its unit, and not more than are wanted: as many
+    whole batches, in the order in which they come, as do not exceed it. Raises TrialError where it leaves not one."""
+    recipe, budget = source.recipe, job.data.budget
+    if budget.unit == "examples":
+        examples = int(budget.left)
+    else:
+        tokens = budget.left if budget.unit == "tokens" else budget.left / engine.flops_per_token
+        examples = recipe.batch_size * _batches_within(source, tokens, wanted)
+    examples = examples if wanted is None else min(examples, wanted)
+    if examples < recipe.batch_size:
+        raise TrialError(
+            f"the budget of {budget.amount:,.6g} {budget.unit} leaves {max(budget.left, 0):,.6g}, which is less than "
+            f"one batch of {recipe.batch_size:,} examples; raise budget.amount, or let earlier stages take less of it"
+        )
+    return recipe.model_copy(update={"max_examples": examples})
+
+
+def _batches_within(source: Source, tokens: float, wanted: int | None) -> int:
+    """Count the batches of a training whose tokens together do not exceed a number."""
+    lengths, batches = source.lengths, 0
+    most = math.inf if wanted is None else wanted // source.recipe.batch_size
+    for rows in source.order():
+        tokens -= int(lengths[rows].sum())
+        if tokens < 0 or batches >= most:
+            return batches
+        batches += 1
+    return batches
+
+
+def _save(job: Job, engine: Engine, model: StagedModel, standing: Standing) -> None:
+    """Write the weights of a watched training whose engine must make place for another."""
+    run = job.run.model_copy(update={"keep_weights": True})
+    with Checkpoints(run, engine.model, model.address, model.weights) as checkpoints:
+        checkpoints.save_weights(engine, standing)

@@ -1,0 +1,68 @@
+"""How much each target token counts in the loss: by the weight of its row, and more or less in the answer than in the
+explanation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int, Int32
+from numpy import ndarray
+from tokenizers import Tokenizer
+
+from showhow.methods.losses import CrossEntropy, Loss
+from showhow.tasks.explain import Level
+from showhow.training.tokens import TokenFile
+
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TokenWeights:
+    """Weights of the target tokens of a file. rows: of each row; answers: how many of a row's target tokens are the
+    answer's, the last ones, each of which counts `answer_weight` times."""
+
+    rows: Float32[ndarray, " rows"]
+    answers: Int32[ndarray, " rows"]
+    answer_weight: float
+
+    def at(
+        self, file: TokenFile, rows: Int[ndarray, "*shape"], places: Int[ndarray, "*shape"]
+    ) -> Float32[ndarray, "*shape"]:
+        """Return the weights of tokens at places in the targets of rows, counted from the first target token. Shapes
+        are broadcast; places outside of a target get some weight."""
+        is_answer = places >= (file.target_lengths - self.answers)[rows]
+        counted = np.where(is_answer, np.float32(self.answer_weight), np.float32(1))
+        return np.asarray(self.rows[rows] * counted, dtype=np.float32)
+
+    def total(self, file: TokenFile, rows: Int[ndarray, " batch"]) -> float:
+        """Return the summed weights of the target tokens of some rows."""
+        counted = file.target_lengths[rows] + (self.answer_weight - 1) * self.answers[rows]
+        return float((self.rows[rows] * counted).sum())
+
+
+def weights_of(file: TokenFile, loss: Loss, tokenizer: Tokenizer, level: Level) -> TokenWeights | None:
+    """Return the weights of a file's target tokens under a loss; None where all are 1. level: at which its problems are
+    explained."""
+    answer_weight = loss.answer_weight if isinstance(loss, CrossEntropy) else 1.0
+    rows = file.weights
+    if answer_weight == 1.0 and (rows is None or (rows == 1.0).all()):
+        return None
+    answers = np.zeros(len(file), dtype=np.int32)
+    if answer_weight != 1.0:
+        answers = answer_lengths(file, tokenizer, level)
+    return TokenWeights(np.ones(len(file), dtype=np.float32) if rows is None else rows, answers, answer_weight)
+
+
+def answer_lengths(file: TokenFile, tokenizer: Tokenizer, level: Level) -> Int32[ndarray, " rows"]:
+    """Return how many of each row's target tokens are the answer's: those that reach into what follows the last answer
+    prefix, and the end token; all of them where there is no explanation."""
+    if level is Level.NONE:
+        return np.asarray(file.target_lengths, dtype=np.int32)
+    prefix = file.layout.answer_prefix.strip()
+    counts: list[int] = []
+    for first in range(0, len(file), _ROWS_AT_ONCE):
+        texts = file.texts("target", _ROWS_AT_ONCE, first)
+        for text, found in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
+            place = text.rfind(prefix)
+            begin = 0 if place < 0 else place + len(prefix)
+            counts.append(1 + sum(end > begin for _, end in found.offsets))
+    return np.asarray(np.minimum(counts, file.target_lengths), dtype=np.int32)
