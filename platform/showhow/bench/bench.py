@@ -83,7 +83,7 @@ class RunBench:
         data: Data,
         *,
         loss: Loss = CrossEntropy(),  # noqa: B008 - frozen
-        examples: int | None = None,
+        examples: float | None = None,
         keep: int = 1,
         watched: bool = True,
     ) -> tuple[Model, ...]:

@@ -29,11 +29,12 @@ _VERSION = 1  # raise it when the same training would leave another model
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a model is to be trained on. examples: at most so many (None: what the budget leaves)."""
+    """What a model is to be trained on. examples: at most so many, below 1 a share of the whole budget (None: what the
+    budget leaves)."""
 
     data: Dataset
     loss: Loss
-    examples: int | None
+    examples: float | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def _begin(
 def train_stage(job: Job, model: StagedModel, lesson: Lesson, keep: int) -> tuple[StagedModel, ...]:
     """Train as a stage that runs share: made once, by one of them, and resumed where that was interrupted. Every run
     that uses it is charged."""
-    settings = _settings(job, lesson) | {"keep": keep, "examples": lesson.examples or _budget_left(job)}
+    settings = _settings(job, lesson) | {"keep": keep, "examples": lesson.examples}
+    if lesson.examples is None:
+        settings["spent"] = asdict(job.data.budget.spent)
     inputs = _inputs(model, lesson)
     address = job.stages.address("train", _VERSION, settings, inputs)
     with job.stages.claimed(address) as is_ours:
@@ -182,40 +185,33 @@ def _source(job: Job, engine: Engine, lesson: Lesson) -> Source:
     return Source(file, trial.recipe, job.run.seed, is_seq2seq(engine.model), lesson.loss, weights)
 
 
-def _budget_left(job: Job) -> int | None:
-    """Return the examples that the budget leaves, where it is in examples."""
-    budget = job.data.budget
-    return int(budget.left) if budget.unit == "examples" else None
-
-
-def _until(job: Job, source: Source, engine: Engine, wanted: int | None) -> Recipe:
+def _until(job: Job, source: Source, engine: Engine, wanted: float | None) -> Recipe:
     """Return the recipe with the examples that the budget leaves in its unit, and not more than are wanted: as many
     whole batches, in the order in which they come, as do not exceed it. Raises TrialError where it leaves not one."""
     recipe, budget = source.recipe, job.data.budget
-    if budget.unit == "examples":
-        examples = int(budget.left)
-    else:
-        tokens = budget.left if budget.unit == "tokens" else budget.left / engine.flops_per_token
-        examples = recipe.batch_size * _batches_within(source, tokens, wanted)
-    examples = examples if wanted is None else min(examples, wanted)
+    allowed, most = budget.left, math.inf if wanted is None else wanted
+    if wanted is not None and wanted < 1:
+        allowed, most = min(allowed, wanted * budget.amount), math.inf
+    examples = int(min(allowed, most)) if budget.unit == "examples" else 0
+    if budget.unit != "examples":
+        tokens = allowed if budget.unit == "tokens" else allowed / engine.flops_per_token
+        examples = recipe.batch_size * _batches_within(source, tokens, most / recipe.batch_size)
     if examples < recipe.batch_size:
         raise TrialError(
-            f"the budget of {budget.amount:,.6g} {budget.unit} leaves {max(budget.left, 0):,.6g}, which is less than "
+            f"the budget of {budget.amount:,.6g} {budget.unit} leaves {max(allowed, 0):,.6g}, which is less than "
             f"one batch of {recipe.batch_size:,} examples; raise budget.amount, or let earlier stages take less of it"
         )
     return recipe.model_copy(update={"max_examples": examples})
 
 
-def _batches_within(source: Source, tokens: float, wanted: int | None) -> int:
-    """Count the batches of a training whose tokens together do not exceed a number."""
-    lengths, batches = source.lengths, 0
-    most = math.inf if wanted is None else wanted // source.recipe.batch_size
-    for rows in source.order():
+def _batches_within(source: Source, tokens: float, most: float) -> int:
+    """Count the batches of a training whose tokens together do not exceed a number, at most so many."""
+    lengths = source.lengths
+    for batches, rows in enumerate(source.order()):
         tokens -= int(lengths[rows].sum())
-        if tokens < 0 or batches >= most:
+        if tokens < 0 or batches + 1 > most:
             return batches
-        batches += 1
-    return batches
+    raise AssertionError("the order of rows has no end")
 
 
 def _save(job: Job, engine: Engine, model: StagedModel, standing: Standing) -> None:

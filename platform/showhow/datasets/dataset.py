@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 from showhow.datasets.manifest import Manifest
 from showhow.errors import UserError
 from showhow.methods.row import Row
+from showhow.tasks.base import TextFormat
 
 # Columns that are fields of a row. A dataset of problems has no prompt, weight and part: the prompt is the question.
-_TEXTS = ("question", "target", "answer")
-_FIELDS = (*_TEXTS, "prompt", "weight", "part")
+_TEXTS = ("question", "target", "answer", "prompt", "explanation", "part")
+_FIELDS = (*_TEXTS, "weight")
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Dataset:
     def rows(self) -> Iterator[Row]:
         """Yield the rows in order."""
         for table in self.tables():
-            yield from rows_of(table)
+            yield from rows_of(table, self.manifest.spec.task.text_format)
 
 
-def rows_of(table: pa.Table) -> Iterator[Row]:
-    """Yield the rows of a table."""
+def rows_of(table: pa.Table, layout: TextFormat) -> Iterator[Row]:
+    """Yield the rows of a table; layout: how the targets of problems are laid out."""
     further = [name for name in table.column_names if name not in _FIELDS]
     for values in table.to_pylist():
         yield Row(
@@ -61,18 +62,23 @@ def rows_of(table: pa.Table) -> Iterator[Row]:
             prompt=values.get("prompt") or values["question"],
             target=values["target"],
             answer=values["answer"],
+            explanation=values.get("explanation") or _explanation(values["target"], values["answer"], layout),
             weight=values.get("weight", 1.0),
             part=values.get("part") or "",
             columns={name: values[name] for name in further if values[name] is not None},
         )
 
 
+def _explanation(target: str, answer: str, layout: TextFormat) -> str:
+    """Return what stands before the answer in a problem's target."""
+    ending = layout.answer_prefix + answer
+    return target.removesuffix(ending).removesuffix(layout.step_separator) if target.endswith(ending) else ""
+
+
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """Return rows as a table. Raises ValueError where a column holds values of several kinds."""
     columns: dict[str, Any] = {name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in _TEXTS}
-    columns["prompt"] = pa.array([row.prompt for row in rows], pa.string())
     columns["weight"] = pa.array([row.weight for row in rows], pa.float32())
-    columns["part"] = pa.array([row.part for row in rows], pa.string())
     for name in dict.fromkeys(name for row in rows for name in row.columns):
         try:
             columns[name] = pa.array([row.columns.get(name) for row in rows])

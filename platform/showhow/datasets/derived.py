@@ -25,6 +25,7 @@ from showhow.errors import TrialError
 from showhow.fingerprint import Json, fingerprint
 from showhow.methods.row import Column, Row
 from showhow.seeds import rng_for
+from showhow.tasks.base import TextFormat
 
 RowFunction = Callable[[Row], Iterable[Row]]
 _SHARD_ROWS = 8192
@@ -39,7 +40,8 @@ def mapped(data: Dataset, home: Path, rows: RowFunction, version: int, on_cluste
             {"block": number, "path": str(data.folder / shard.name)}
             for number, shard in enumerate(data.manifest.shards)
         ]
-        return run_blocks(functools.partial(_map_shard, rows, str(folder)), blocks, on_cluster)
+        layout = data.manifest.spec.task.text_format
+        return run_blocks(functools.partial(_map_shard, rows, layout, str(folder)), blocks, on_cluster)
 
     return _made(home, derivation, data, write)
 
@@ -134,10 +136,10 @@ def _made(home: Path, derivation: Derivation, like: Dataset, write: Callable[[Pa
     return Dataset.open(folder)
 
 
-def _map_shard(rows: RowFunction, folder: str, block: Block) -> Block:
+def _map_shard(rows: RowFunction, layout: TextFormat, folder: str, block: Block) -> Block:
     table = pq.read_table(block["path"])
     try:
-        made = [new for row in rows_of(table) for new in rows(row)]
+        made = [new for row in rows_of(table, layout) for new in rows(row)]
     except Exception as error:
         raise TrialError(f"{_name_of(rows)} failed: {type(error).__name__}: {error}") from error
     return _write_table(Path(folder), int(block["block"]), table_of(made))

@@ -114,8 +114,9 @@ class Preparation:
         key = trial.model.model_dump_json(include={"kind", "name", "questions"}) + "".join(
             task.model_dump_json() for task in tasks
         )
+        key += "".join(trial.method.texts)
         if key not in self._tokenizers:
-            words = tokenizer_for(trial.model, list(tasks))
+            words = tokenizer_for(trial.model, list(tasks), trial.method.texts)
             words.save(self._tokenizer_path(words))
             self._tokenizers[key] = words
         return self._tokenizers[key]

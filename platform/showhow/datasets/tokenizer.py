@@ -2,6 +2,7 @@
 
 import json
 import string
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from itertools import chain
@@ -148,21 +149,23 @@ class StudyTokenizer:
         )
 
 
-def tokenizer_for(model: ModelSpec, tasks: list[Task]) -> StudyTokenizer:
-    """Return the tokenizer of a model: its own, or one made of the symbols of the tasks it will meet."""
+def tokenizer_for(model: ModelSpec, tasks: list[Task], texts: Sequence[str] = ()) -> StudyTokenizer:
+    """Return the tokenizer of a model: its own, or one made of the symbols of the tasks it will meet, and of further
+    texts."""
     if isinstance(model, PretrainedModel):
         return pretrained_tokenizer(model.name, model.questions)
-    return symbol_tokenizer(tasks)
+    return symbol_tokenizer(tasks, texts)
 
 
-def symbol_tokenizer(tasks: list[Task]) -> StudyTokenizer:
+def symbol_tokenizer(tasks: list[Task], texts: Sequence[str] = ()) -> StudyTokenizer:
     """Return a word-level tokenizer with a token for each number up to the tasks' largest, each word and each sign.
 
     A number is one token wherever it stands, so that a step is a function of few tokens; joining a text's tokens gives
     the text back. Words and signs are collected from problems drawn with a key of their own, or from all of a listed
     task, at every level."""
     numbers = [str(number) for number in range(max(task.largest_number for task in tasks) + 1)]
-    words = {symbol for task in tasks for text in _texts(task) for symbol in symbols(text)}.difference(numbers)
+    read = chain(texts, (text for task in tasks for text in _texts(task)))
+    words = {symbol for text in read for symbol in symbols(text)}.difference(numbers)
     vocabulary = {token: index for index, token in enumerate([_PAD, _END, _UNKNOWN, *numbers, *sorted(words)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SYMBOL.pattern), behavior="isolated")

@@ -36,6 +36,7 @@ class Method(BaseModel):
 
     source: ClassVar[str] = ""  # where it was published
     stages: ClassVar[tuple[str, ...]] = ()  # what it does, a few words each
+    texts: ClassVar[tuple[str, ...]] = ()  # what it puts into prompts and targets, for tokenizers made for a study
 
     @property
     def is_control(self) -> bool:

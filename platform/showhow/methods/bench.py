@@ -112,15 +112,15 @@ class Bench(Protocol):
         data: Data,
         *,
         loss: Loss = CrossEntropy(),  # noqa: B008 - frozen
-        examples: int | None = None,
+        examples: float | None = None,
         keep: int = 1,
         watched: bool = True,
     ) -> tuple[Model, ...]:
         """Train a model on rows and return it as it was at `keep` points, evenly apart, the last at the end.
 
-        examples: how many to see (None: until the budget is spent); watched: it is validated as it goes, may be
-        stopped early, ends at the study's goal and saves its state as the run's; what is not watched is a stage that
-        several runs may share."""
+        examples: how many to see, below 1 a share of the whole budget (None: until it is spent); watched: it is
+        validated as it goes, may be stopped early, ends at the study's goal and saves its state as the run's; what is
+        not watched is a stage that several runs may share."""
 
     def reply(self, model: Model, data: Data, sampling: Sampling = GREEDY) -> Data:
         """Return a row for each reply that the model writes to each prompt: with a column `reply`."""

@@ -9,12 +9,14 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 class CrossEntropy(BaseModel):
     """The mean over target tokens of minus the logarithm of the probability of the right one, in nats; a row's weight
-    is that of its tokens. answer_weight: of a token of the answer, where one of the explanation has 1."""
+    is that of its tokens. answer_weight: of a token of the answer, where one of the explanation has 1. mean_over:
+    `rows` lets each row count alike, however many tokens it has: the mean over rows of the mean over their tokens."""
 
     model_config = _STRICT
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     answer_weight: Annotated[float, Field(gt=0.0)] = 1.0
+    mean_over: Literal["tokens", "rows"] = "tokens"
 
 
 class Mixup(BaseModel):

@@ -14,13 +14,15 @@ class Row:
     """One line of training data, or a question that is asked.
 
     question: its identity, by which splits and duplicates go; prompt: what the model reads; target: what it is to
-    write; answer: the right one, as text; weight: of the row's loss; part: a name that losses, orders and methods may
-    go by; columns: whatever else is known of it, such as the `reply` and the `nll` that stages add."""
+    write; answer: the right one, as text; explanation: what stands before the answer in the target of a problem, empty
+    where nothing does; weight: of the row's loss; part: a name that losses and methods may go by; columns: whatever
+    else is known of it, such as the `reply` and the `nll` that stages add."""
 
     question: str
     prompt: str
     target: str
     answer: str
+    explanation: str = ""
     weight: float = 1.0
     part: str = ""
     columns: Mapping[str, Column | None] = field(default_factory=dict)
@@ -39,4 +41,4 @@ class Row:
         return getattr(self, name) if name in _FIELDS else self.columns.get(name)
 
 
-_FIELDS = ("question", "prompt", "target", "answer", "weight", "part")
+_FIELDS = ("question", "prompt", "target", "answer", "explanation", "weight", "part")

@@ -42,19 +42,23 @@ class TokenWeights:
 def weights_of(file: TokenFile, loss: Loss, tokenizer: Tokenizer, level: Level) -> TokenWeights | None:
     """Return the weights of a file's target tokens under a loss; None where all are 1. level: at which its problems are
     explained."""
-    answer_weight = loss.answer_weight if isinstance(loss, CrossEntropy) else 1.0
-    rows = file.weights
-    if answer_weight == 1.0 and (rows is None or (rows == 1.0).all()):
+    answer_weight, by_rows = 1.0, False
+    if isinstance(loss, CrossEntropy):
+        answer_weight, by_rows = loss.answer_weight, loss.mean_over == "rows"
+    rows = np.ones(len(file), dtype=np.float32) if file.weights is None else file.weights
+    if answer_weight == 1.0 and not by_rows and (rows == 1.0).all():
         return None
     answers = np.zeros(len(file), dtype=np.int32)
     if answer_weight != 1.0:
         answers = answer_lengths(file, tokenizer, level)
-    return TokenWeights(np.ones(len(file), dtype=np.float32) if rows is None else rows, answers, answer_weight)
+    if by_rows:
+        rows = np.asarray(rows / (file.target_lengths + (answer_weight - 1) * answers), dtype=np.float32)
+    return TokenWeights(rows, answers, answer_weight)
 
 
 def answer_lengths(file: TokenFile, tokenizer: Tokenizer, level: Level) -> Int32[ndarray, " rows"]:
     """Return how many of each row's target tokens are the answer's: those that reach into what follows the last answer
-    prefix, and the end token; all of them where there is no explanation."""
+    prefix and its blanks, and the end token; all of them where there is no explanation."""
     if level is Level.NONE:
         return np.asarray(file.target_lengths, dtype=np.int32)
     prefix = file.layout.answer_prefix.strip()
@@ -63,6 +67,6 @@ def answer_lengths(file: TokenFile, tokenizer: Tokenizer, level: Level) -> Int32
         texts = file.texts("target", _ROWS_AT_ONCE, first)
         for text, found in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
             place = text.rfind(prefix)
-            begin = 0 if place < 0 else place + len(prefix)
+            begin = 0 if place < 0 else len(text) - len(text[place + len(prefix) :].lstrip())
             counts.append(1 + sum(end > begin for _, end in found.offsets))
     return np.asarray(np.minimum(counts, file.target_lengths), dtype=np.int32)
