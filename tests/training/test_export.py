@@ -50,7 +50,7 @@ def section(kind: str, base: Path) -> str:
     makers = {"qwen": qwen_folder, "lora": qwen_folder, "dora": seq2seq_folder, "prompt": llama_folder}
     makers |= {"pretrained": seq2seq_folder, "half": qwen_folder, "half-t5": seq2seq_folder}
     if kind not in makers:
-        return {"llama": LLAMA, "t5": T5}[kind]
+        return {"llama": LLAMA, "t5": T5, "step_by_step": LLAMA + 'method = { kind = "step_by_step" }\n'}[kind]
     makers[kind](base)
     if kind.startswith("half"):
         (AutoModelForSeq2SeqLM if kind == "half-t5" else AutoModelForCausalLM).from_pretrained(base).to(
@@ -83,20 +83,22 @@ def asked(run: ExportedRun, questions: list[str]) -> list[str]:
 
 def generated(folder: Path, questions: list[str]) -> list[str]:
     """The replies as somebody without ShowHow has them."""
-    frame = json.loads((folder / "showhow.json").read_text())["frame"]
+    told = json.loads((folder / "showhow.json").read_text())
+    frame, (before, after) = told["frame"], told["asked_as"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     has_encoder = json.loads((folder / "config.json").read_text()).get("is_encoder_decoder")
     model = (AutoModelForSeq2SeqLM if has_encoder else AutoModelForCausalLM).from_pretrained(folder)
     replies = []
     for question in questions:
-        text = question if frame is None else frame[0] + question + frame[1]
+        prompt = before + question + after
+        text = prompt if frame is None else frame[0] + prompt + frame[1]
         tokens = tokenizer(text, add_special_tokens=frame is None, return_tensors="pt")
         written = model.generate(**tokens)[0, 0 if has_encoder else tokens["input_ids"].shape[1] :]
         replies.append(tokenizer.decode(written, skip_special_tokens=True))
     return replies
 
 
-@pytest.mark.parametrize("kind", ["llama", "t5", "pretrained", "lora", "dora"])
+@pytest.mark.parametrize("kind", ["llama", "t5", "step_by_step", "pretrained", "lora", "dora"])
 def test_transformers_and_predict_give_the_replies_that_were_recorded(made: Made, kind: str) -> None:
     run = exported(made(kind))
     rows = recorded(made(kind), run.exported.run)

@@ -56,8 +56,8 @@ def _unknown_in(question: str, words: StudyTokenizer, exported: Exported) -> Una
 def _answers(
     folder: Path, exported: Exported, words: StudyTokenizer, questions: Sequence[Question], by_vllm: bool
 ) -> list[Answer]:
-    level, layout = exported.trial.level, exported.layout
-    prompts = [_encoded(words, question.text, as_prompt=True) for question in questions]
+    level, layout = exported.level, exported.layout
+    prompts = [_encoded(words, exported.prompt(question.text), as_prompt=True) for question in questions]
     problems = [question.problem for question in questions]
     targets = [None if problem is None else target_of(problem, level, layout) for problem in problems]
     # Read back through the tokenizer too, as when a run is evaluated.

@@ -18,7 +18,8 @@ class Replies:
     """A model on its device with its tokenizer."""
 
     def __init__(self, folder: Path) -> None:
-        self._frame = json.loads((folder / "showhow.json").read_text(encoding="utf-8"))["frame"]
+        asked = json.loads((folder / "showhow.json").read_text(encoding="utf-8"))
+        self._frame, self._asked_as = asked["frame"], asked["asked_as"]
         self._has_encoder = bool(AutoConfig.from_pretrained(folder).is_encoder_decoder)
         self._tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         kind = AutoModelForSeq2SeqLM if self._has_encoder else AutoModelForCausalLM
@@ -37,8 +38,8 @@ class Replies:
 
     @torch.inference_mode()
     def _replies(self, questions: list[str]) -> list[str]:
-        before, after = self._frame or ("", "")
-        texts = [before + question + after for question in questions]
+        (outer, last), (before, after) = self._frame or ("", ""), self._asked_as
+        texts = [outer + before + question + after + last for question in questions]
         side = "right" if self._has_encoder else "left"  # a causal model goes on after the last column
         tokens = self._tokenizer(
             texts, add_special_tokens=self._frame is None, padding=True, padding_side=side, return_tensors="pt"

@@ -21,6 +21,8 @@ from showhow.datasets.whole import whole_folder
 from showhow.errors import TrialError, UserError
 from showhow.export.tokenizer import licence_of, write_tokenizer
 from showhow.export.weights import write_model
+from showhow.methods.base import Method
+from showhow.methods.row import Row
 from showhow.metrics import TEST
 from showhow.models.exported import EXPORTED, Exported
 from showhow.sections.recipe import PretrainedModel
@@ -69,6 +71,7 @@ def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Desc
         trial=run.trial,
         layout=file.layout,
         frame=words.frame,
+        asked_as=_asked_as(run.trial.method),
         reply_tokens=int(file.target_lengths.max()),
         as_adapter=as_adapter,
     )
@@ -82,6 +85,18 @@ def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Desc
         if (folder / EXPORTED).exists():
             shutil.rmtree(folder)
     return exported
+
+
+def _asked_as(method: Method) -> tuple[str, str]:
+    """Return what a method puts before and after a question. Raises UserError where its prompts are not made so."""
+    sign = "\ue000"  # for private use, so no prompt has it
+    prompt = method.asked(Row(question=sign, prompt=sign, target="", answer="")).prompt
+    before, found, after = prompt.partition(sign)
+    if not found or sign in after:
+        raise UserError(
+            f"the method {method.kind} makes prompts that do not hold the question once, so it has no export"
+        )
+    return before, after
 
 
 def _trained_model(run: TrainedRun, special: SpecialTokens) -> Any:

@@ -30,8 +30,8 @@ def answers_to(
     asked = [one for one in read if isinstance(one, Question)]
     answers: list[Answer | Unasked] = []
     if asked:
-        level = exported.trial.level
-        say(f"asking {exported.run} of {exported.study} ({exported.trial.task.kind}, level {level})")
+        trial = exported.trial
+        say(f"asking {exported.run} of {exported.study} ({trial.task.kind}, {trial.arm})")
         from showhow.export.answer import ask  # loads torch: a few seconds
 
         answers = ask(folder, exported, asked, by_vllm)

@@ -10,13 +10,15 @@ from showhow.errors import UserError
 from showhow.sections.scalars import STRICT, Positive
 from showhow.sections.trial import Trial
 from showhow.tasks.base import TextFormat
+from showhow.tasks.explain import Level
 
 EXPORTED = "showhow.json"  # written last, so a folder with it is whole
 
 
 class Exported(BaseModel):
     """Which run the weights are of, and how the model is asked. layout: how its replies are laid out, as its tokenizer
-    can spell it; frame: what a chat template put before and after each question; reply_tokens: of the longest right
+    can spell it; frame: what a chat template put before and after each prompt; asked_as: what the method put before and
+    after each question to make a prompt of it; reply_tokens: of the longest right
     reply to a test question, the end token included; as_adapter: the folder holds an adapter without its base."""
 
     model_config = STRICT
@@ -27,8 +29,19 @@ class Exported(BaseModel):
     trial: Trial
     layout: TextFormat
     frame: tuple[str, str] | None
+    asked_as: tuple[str, str] = ("", "")
     reply_tokens: Positive
     as_adapter: bool
+
+    @property
+    def level(self) -> Level:
+        """The level whose form its replies have."""
+        return self.trial.method.reads_as(self.trial.level)
+
+    def prompt(self, question: str) -> str:
+        """Return what the model reads of a question, before a chat template frames it."""
+        before, after = self.asked_as
+        return before + question + after
 
     def write(self, folder: Path) -> None:
         """Write `showhow.json`; write it last."""
