@@ -5,6 +5,7 @@ is not made again, and one that is made appears whole or not at all. Mapping is 
 shard a block; the bytes are the same wherever it is done.
 """
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from showhow.datasets.claims import claimed
 from showhow.datasets.dataset import Dataset, rows_of, table_of
 from showhow.datasets.generate import Block, manifest_of, run_blocks, summary_of
 from showhow.datasets.manifest import MANIFEST, Derivation
@@ -124,16 +126,15 @@ def _address(derivation: Derivation) -> str:
 def _made(home: Path, derivation: Derivation, like: Dataset, write: Callable[[Path], list[Block]]) -> Dataset:
     address = _address(derivation)
     folder = home / address
-    if not (folder / MANIFEST).exists():
-        with whole_folder(folder, MANIFEST) as partial:
-            written = [block for block in write(partial) if block["rows"]]
-            if not written:
-                of = ", ".join(derivation.inputs)
-                raise TrialError(
-                    f"{derivation.operation} ({derivation.settings.get('function', '')}) of {of} leaves no row"
-                )
-            manifest_of(like.manifest.spec, written, address, derivation).write(partial)
-    return Dataset.open(folder)
+    with claimed(folder, folder / MANIFEST) as is_ours:
+        if is_ours:
+            with whole_folder(folder, MANIFEST) as partial:
+                written = [block for block in write(partial) if block["rows"]]
+                if not written:
+                    what = derivation.settings.get("function", ", ".join(derivation.inputs))
+                    raise TrialError(f"the stage {derivation.operation} ({what}) leaves no row")
+                manifest_of(like.manifest.spec, written, address, derivation).write(partial)
+    return dataclasses.replace(Dataset.open(folder), is_reused=not is_ours)
 
 
 def _map_shard(rows: RowFunction, layout: TextFormat, folder: str, block: Block) -> Block:
