@@ -62,6 +62,7 @@ def large(trial: Callable[..., Trial], prepared: Callable[..., Assignment]) -> C
             "task": small.task.model_dump() | {"terms": 6, "below": 10},
             "model": small.model.model_dump() | size,
             "recipe": small.recipe.model_dump() | {"batch_size": batch_size, "max_examples": 2 * batch_size},
+            "budget": {"unit": "examples", "amount": 2 * batch_size},
             "evaluation": {"every_examples": batch_size, "validation_examples": 2, "batch_size": 1000},
         }
         return prepared(Trial.model_validate(small.model_dump() | changes))
@@ -138,7 +139,7 @@ def test_what_was_learnt_before_memory_ran_out_is_not_learnt_again(
     assert told == [16, 32, 48, 32, 48, 64, 80]
     assert notes == [
         ("adapted", 48, "out of memory; was micro-batches of 16, is now micro-batches of 8"),
-        ("resumed", 32, "goes on from the checkpoint after 32 examples"),
+        ("resumed", 32, "resumes from the checkpoint after 32 examples"),
     ]
 
 

@@ -16,8 +16,10 @@ from transformers import PreTrainedTokenizerFast
 
 from showhow.datasets.tokenizer import StudyTokenizer, check_settings, pretrained_tokenizer
 from showhow.errors import TrialError, UserError
+from showhow.methods.plain import Plain
 from showhow.models.weights import INDEX
 from showhow.sections.adapter import Adapter, Dora, Lora, PromptTuning, RsLora
+from showhow.sections.budget import Budget
 from showhow.sections.data import Data, Evaluation
 from showhow.sections.recipe import PretrainedModel, Recipe, ScratchModel
 from showhow.sections.trial import Trial
@@ -238,8 +240,12 @@ def test_settings_that_a_study_cannot_go_with_are_told_when_the_model_is_found(
     for name, said in (("qwen_folder", "got 2,000, but the model has 1,024 positions"), ("seq2seq_folder", None)):
         trial = Trial(
             name="trial-000",
+            arm="long",
+            setting={},
             level=Level.LONG,
             point={},
+            method=Plain(),
+            budget=Budget(unit="examples", amount=400),
             task=SENTENCES,
             data=Data(train_examples=100, eval_examples=10, max_tokens=2000),
             model=PretrainedModel(kind="pretrained", name=str(folders[name])),
