@@ -398,7 +398,7 @@ def test_a_server_shows_the_same_as_a_file(server: UiServer, tmp_path: Path) -> 
     assert len(history(server.address, run, "train_loss")) == 6
     assert len(load_replies(server.address, run)) == len(ROWS)
     pages = publish_views(server.address, tmp_path / "study", server.address)
-    assert sorted(pages) == ["levels", "study"]
+    assert sorted(pages) == ["arms", "study"]
     with pytest.raises(UserError, match="holds no runs"):
         publish_views(server.address, tmp_path / "never run", server.address)
 

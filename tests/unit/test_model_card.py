@@ -76,7 +76,7 @@ def facts() -> CardFacts:
         ),
         start=RunStarted("trial-003/seed-1", "trial-003", 1, "long", PARAMS, {"train": MANIFEST}, 1, 0.0),
         outcome=best[1],
-        result=compare([*best, *rest], 0.1, 0.12, 0.95, ["none", "long"]),
+        result=compare([*best, *rest], 0.1, 0.12),
         sample={"question": "3+9+4=", "reply": "3+9=2 2+4=6 answer 6"},
         remarks=("went on with micro_batch_size = 4",),
     )
