@@ -207,9 +207,11 @@ def test_methods_are_called_methods() -> None:
     assert result.recommend is not None
     assert result.recommend.arm == "plain"
     three = by(("method",), ("plain", "mixup", "steps"))
-    text = " ".join(concluded({"plain": [100] * 4, "mixup": [100] * 4, "steps": [60] * 4}, three).conclusion)
+    equal = {"plain": [100] * 4, "mixup": [100] * 4, "steps": [60] * 4}
+    text = " ".join(concluded(equal, three, {"mixup": 2e9}).conclusion)
     assert "Plain is the cheapest method that is as good as the best." in text
     assert "explanation" not in text
+    assert "Plain and mixup do equally well, and none does better." in concluded(equal, three).conclusion
     apart = concluded({"plain": [60, 70, 80], "mixup": [70, 80, 90], "steps": [50, 70, 90]}, three).conclusion
     assert "Three seeds cannot tell the methods apart" in apart[1]
 
@@ -223,7 +225,8 @@ def test_a_control_of_a_method_that_does_as_well_takes_its_credit() -> None:
 
 def test_arms_by_two_axes_are_quoted_since_their_names_hold_commas() -> None:
     design = by(("method", "explanation"), ("plain, none", "plain, long", "mixup, long"))
-    result = concluded({"plain, none": [10] * 4, "plain, long": [100] * 4, "mixup, long": [100] * 4}, design)
+    rights = {"plain, none": [10] * 4, "plain, long": [100] * 4, "mixup, long": [100] * 4}
+    result = concluded(rights, design, {"mixup, long": 3e9})
     assert result.conclusion[0] == (
         'With "plain, long" or "mixup, long" the model learns the task with every seed; with "plain, none" it does no '
         "better than guessing."

@@ -150,7 +150,7 @@ def _verdict(result: StudyResult, names: Naming, best: ArmRow) -> tuple[list[str
     rivals = [row for row in _candidates(result) if row.arm != best.arm]
     equals = [best, *(row for row in rivals if result.verdict(best.arm, row.arm) == "same")]
     beaten = [row for row in rivals if result.verdict(best.arm, row.arm) == "better"]
-    pick = min(equals, key=names.cost) if names.knows_costs else None
+    pick = names.cheapest(equals)
     if rivals and len(equals) == len(rivals) + 1:
         same = f"No difference: {names.listed(_candidates(result), 'and')} do equally well, within {result.margin:g}"
         return [f"{same}; {names.of(pick)} is the cheapest." if pick else f"{same}."], pick

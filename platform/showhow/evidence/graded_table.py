@@ -4,7 +4,7 @@ Faults are UserErrors that name column and row; the first row is 1.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ NEEDED = ("arm", "seed", "question", "right")
 OF_A_RUN = ("validation", "examples", "tokens", "flops")  # the same in all rows of a run
 OPTIONAL = ("setting", "trial", "is_control", *OF_A_RUN)
 
+_NAMES = ("arm", "setting", "trial", "question")
 _RUN = ["setting", "arm", "trial", "seed"]
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _LEVELS = [level.value for level in Level]
@@ -49,11 +50,11 @@ def _as_frame(frame: Any) -> "pandas.DataFrame":
     import pandas
 
     if isinstance(frame, Mapping):
-        lengths = {name: len(column) for name, column in frame.items()}
+        lengths = {name: len(_column(name, column)) for name, column in frame.items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
             raise UserError(f"the columns of a table are equally long; got {listed}")
-        frame = pandas.DataFrame({name: list(column) for name, column in frame.items()})
+        frame = pandas.DataFrame({name: _column(name, column) for name, column in frame.items()})
     if not isinstance(frame, pandas.DataFrame):
         raise UserError(f"a table is a pandas DataFrame or a mapping of columns by name; got {type(frame).__name__}")
     columns = [str(name) for name in frame.columns]
@@ -72,6 +73,12 @@ def _as_frame(frame: Any) -> "pandas.DataFrame":
     return frame[used].reset_index(drop=True)
 
 
+def _column(name: str, column: Any) -> list[Any]:
+    if isinstance(column, str) or not isinstance(column, Iterable):
+        raise UserError(f'column "{name}" is a sequence of values, one a row; got {column!r}')
+    return list(column)
+
+
 def _checked(frame: "pandas.DataFrame") -> "pandas.DataFrame":
     """Return the table with every optional column that a run is told by, each value of its type."""
     import pandas
@@ -80,8 +87,7 @@ def _checked(frame: "pandas.DataFrame") -> "pandas.DataFrame":
         missing = frame[name].isna().to_numpy()
         if missing.any():
             raise UserError(f'column "{name}", row {int(missing.argmax()) + 1}: the value is missing (empty or NaN)')
-    table = pandas.DataFrame({name: _names(frame[name]) for name in ("arm", "setting", "trial") if name in frame})
-    table["question"] = _each(frame["question"], _text, "text or a number")
+    table = pandas.DataFrame({name: _names(frame[name]) for name in _NAMES if name in frame})
     table["seed"] = _each(frame["seed"], _whole, "a whole number")
     table["right"] = _each(frame["right"], _truth, "true or false, 1 or 0")
     table["setting"] = table.get("setting", "")
@@ -120,15 +126,17 @@ def _place(name: str) -> tuple[int, float, str]:
 
 def _each(column: "pandas.Series", convert: Callable[[Any], Any], allowed: str) -> "pandas.Series":
     """Return the column with every value converted. Raises UserError for the first that cannot be."""
-    values = column.astype(object)
-    converted = {}
-    for value in values.unique():
+    values = list(column.astype(object))
+    converted: dict[tuple[type, Any], Any] = {}
+    for row, value in enumerate(values, start=1):
         try:
-            converted[_key(value)] = convert(value)
-        except (ValueError, TypeError):
-            row = next(place for place, other in enumerate(values, start=1) if _key(other) == _key(value))
+            if _key(value) not in converted:
+                converted[_key(value)] = convert(value)
+        except (ValueError, TypeError, KeyError, OverflowError):
             raise UserError(f'column "{column.name}", row {row}: got {value!r}, must be {allowed}') from None
-    return values.map(lambda value: converted[_key(value)])
+    import pandas
+
+    return pandas.Series([converted[_key(value)] for value in values], name=column.name)
 
 
 def _key(value: Any) -> tuple[type, Any]:
@@ -177,9 +185,11 @@ def _check_runs(table: "pandas.DataFrame") -> None:
     twice = table.duplicated(key).to_numpy()
     if twice.any():
         row = int(twice.argmax())
-        same = (table[key] == table.loc[row, key]).all(axis=1).to_numpy()
+        earlier = next(
+            place for place in range(row) if all(table.at[place, name] == table.at[row, name] for name in key)
+        )
         raise UserError(
-            f"rows {int(same.argmax()) + 1} and {row + 1} both grade question {table.loc[row, 'question']!r} of "
+            f"rows {earlier + 1} and {row + 1} both grade question {table.loc[row, 'question']!r} of "
             f"{_called(table.loc[row])}; a run answers each question once. Where it was trained with other "
             "hyperparameters say so in a column trial"
         )

@@ -75,10 +75,15 @@ class Naming:
         explained = self.are_levels and not any(row.is_control or self.is_bare(row) for row in rows)
         return f"{names} explanations" if explained else names
 
-    @property
-    def knows_costs(self) -> bool:
-        """True where the arms that are compared can be told apart by cost."""
-        return self.are_levels or any(self._costs_known(name) for name in ("flops", "tokens", "tokens_per_reply"))
+    def cheapest(self, rows: Sequence[ArmRow]) -> ArmRow | None:
+        """Return the cheapest of some arms; None where costs are not known or, of arms that are no explanations, the
+        same: a budget makes them equal."""
+        if self.are_levels:
+            return min(rows, key=self.cost)
+        is_known = any(self._costs_known(name) for name in ("flops", "tokens", "tokens_per_reply"))
+        costs = sorted(self.cost(row) for row in rows)
+        is_one = len(costs) == 1 or costs[0] != costs[1]
+        return min(rows, key=self.cost) if is_known and is_one else None
 
     def cost(self, row: ArmRow) -> tuple[float, ...]:
         """Return what an arm costs, to sort by. Of explanations it is the tokens of a reply, which are paid for each

@@ -39,6 +39,7 @@ OTHER_COLOURS = ("#c2477f", "#8c5a2b", "#5d7a1f")
 ARM_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 ARM_CONTROLS = ("#6b6b6b", "#9a9a9a", "#c0c0c0")
 CONTROL_DASHES = (5, 2)
+MOST_LETTERS, ARM_LETTERS = 200, 105  # of the labels in a line of the legend: levels have short names
 SPENT = {"examples": "training examples", "tokens": "tokens", "flops": "FLOPs"}
 
 Floats = NDArray[np.float64]
@@ -74,7 +75,7 @@ def accuracy_picture(outcomes: Sequence[RunOutcome], result: StudyResult, path: 
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     _title(figure, grid[0], textwrap.fill(question, TITLE_LETTERS), is_alone=len(panels) == 1)
-    _draw_legend(figure, grid)
+    _draw_legend(figure, grid, MOST_LETTERS if result.by == (EXPLANATION,) else ARM_LETTERS)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
     return path
@@ -199,8 +200,8 @@ def _draw_guessing(axes: Axes, result: StudyResult, is_labelled: bool) -> None:
         )
 
 
-def _draw_legend(figure: Figure, grid: Iterable[Axes]) -> None:
-    """Draw the legend below the axes, where it hides no data."""
+def _draw_legend(figure: Figure, grid: Iterable[Axes], letters: int) -> None:
+    """Draw the legend below the axes, where it hides no data; letters: how many labels in a line have, at most."""
     lines = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if not lines:
         return
@@ -208,7 +209,7 @@ def _draw_legend(figure: Figure, grid: Iterable[Axes]) -> None:
         lines.values(),
         lines.keys(),
         loc="outside lower center",
-        ncols=4 if len(lines) <= 4 else 3,
+        ncols=max(1, min(4 if len(lines) <= 4 else 3, letters // max(map(len, lines)))),
         frameon=False,
         fontsize=8.5,
         handlelength=2.2,
