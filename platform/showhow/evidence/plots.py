@@ -225,9 +225,8 @@ def _dress(axes: Axes, right: float, across: int, spent: str) -> None:
     axes.set_xlabel(spent, color=INK)
     axes.set_ylabel("validation accuracy", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(max(3, 7 // across), integer=True))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda amount, _: f"{amount:,.0f}" if right < 1e6 else f"{amount:.3g}")
-    )
+    written = ",.0f" if right < 1e6 else ".3g"
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda amount, _: format(amount, written).replace("e+", "e")))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8, zorder=0)
