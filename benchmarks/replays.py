@@ -231,7 +231,9 @@ def _outcome(running: _Running, budget: int, final: float | None, stopped_by: st
     seen = list(zip(curve.examples, curve.accuracy, strict=True))[: running.reports]
     right = None if final is None else round(final * QUESTIONS)
     return RunOutcome(
+        arm=level,
         level=level,
+        is_control=Level(level).is_control,
         trial=trial,
         seed=seed,
         params={},
@@ -240,7 +242,7 @@ def _outcome(running: _Running, budget: int, final: float | None, stopped_by: st
         selection=seen[-1][1],
         grades=None if right is None else (True,) * right + (False,) * (QUESTIONS - right),
         examples=seen[-1][0],
-        budget_examples=budget,
+        budget=budget,
         examples_until_solved=next((examples for examples, accuracy in seen if accuracy >= SOLVED), None),
     )
 

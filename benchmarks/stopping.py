@@ -39,7 +39,7 @@ from benchmarks.replays import (
     read_pool,
     replay,
 )
-from showhow.evidence.result import LevelRow, StudyResult
+from showhow.evidence.result import ArmRow, StudyResult
 from showhow.sections.stopping import Asha, Median, NoStopping
 from showhow.sweep.arbiter import Arbiter
 
@@ -137,7 +137,7 @@ def _measured(pool: Pool, budget: int, whole: StudyResult, replayed: Replayed) -
     )
 
 
-def _until_solved(row: LevelRow) -> float | None:
+def _until_solved(row: ArmRow) -> float | None:
     """Return the mean examples until a level's best trial solved the task; None unless every seed did."""
     until = [examples for examples in row.examples_until_solved if examples is not None]
     return fmean(until) if len(until) == SEEDS else None

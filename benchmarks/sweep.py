@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from benchmarks.measure import Figure, spread
 from showhow.datasets.prepare import Preparation
 from showhow.home.folder import StudyFolder
-from showhow.home.results import stored_result
+from showhow.home.results import Results
 from showhow.metrics import TEST, VALIDATION
 from showhow.sections.dataset_spec import TRAIN
 from showhow.sections.recipe import ScratchModel
@@ -115,8 +115,8 @@ def _ours(study: Study, changes: tuple[str, ...], folder: Path) -> Sweep:
     names = {"training": "train_seconds", "evaluation": "eval_seconds"}
     inside = {name: sum(metrics[key] for metrics in last.values()) for name, key in names.items()}
     spent = _spent((begun, ready, ended), [(starts[run], ends[run]) for run in ends], inside)
-    _, result = stored_result(study_folder)
-    return Sweep(ended - begun, spent, {row.level: list(row.accuracies) for row in result.rows})
+    result = Results(study_folder).result
+    return Sweep(ended - begun, spent, {row.arm: list(row.accuracies) for row in result.rows})
 
 
 def _peer(study: Study, attention: str, folder: Path) -> Sweep:

@@ -8,13 +8,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from showhow.errors import TrialError, UserError
+    from showhow.evidence.result import ArmRow, Comparison, StudyResult
+    from showhow.evidence.verdict import verdict
+    from showhow.home.results import results
     from showhow.study.study import Study
     from showhow.sweep.run_study import run_study
 
 __version__ = "0.1.0"
-__all__ = ["Study", "TrialError", "UserError", "__version__", "run_study"]
+__all__ = [
+    "ArmRow",
+    "Comparison",
+    "Study",
+    "StudyResult",
+    "TrialError",
+    "UserError",
+    "__version__",
+    "results",
+    "run_study",
+    "verdict",
+]
 
 _HOMES = {
+    "ArmRow": "showhow.evidence.result",
+    "Comparison": "showhow.evidence.result",
+    "StudyResult": "showhow.evidence.result",
+    "results": "showhow.home.results",
+    "verdict": "showhow.evidence.verdict",
     "Study": "showhow.study.study",
     "TrialError": "showhow.errors",
     "UserError": "showhow.errors",

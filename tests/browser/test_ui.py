@@ -70,8 +70,8 @@ def test_the_study_page_has_our_columns(pages: dict[str, str]) -> None:
         assert cell in page
 
 
-def test_the_levels_page_groups_runs_by_level_and_draws_a_curve_for_each(pages: dict[str, str]) -> None:
-    page = pages["levels"]
-    for text in ("Group: long", "Group: none", "By explanation level", "validation/accuracy"):
+def test_the_arms_page_groups_runs_by_arm_and_draws_a_curve_for_each(pages: dict[str, str]) -> None:
+    page = pages["arms"]
+    for text in ("Group: long", "Group: none", "By arm", "validation/accuracy"):
         assert text in page
     assert "long · trial-1 · seed 0 (validation/accuracy)" in page, "the legend of a drawn chart: a curve for each run"

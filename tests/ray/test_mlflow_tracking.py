@@ -53,7 +53,7 @@ def run_started(number: int, attempt: int = 1, start: float = 1000.0) -> RunStar
     manifest: dict[str, Any] = {"task": "modular_sum", "level": "long", "path": "/data/long", "rows": 30, "tokens": 900}
     datasets = {role: {**manifest, "fingerprint": f"0123456789abcde{role[0]}"} for role in ("train", "validation")}
     params: dict[str, Any] = {"learning_rate": 1e-3, "prompt": "x" * 9000, "batch_size": 32}
-    return RunStarted(run_key(number), f"trial-{number:03d}", 1, "long", params, datasets, attempt, start)
+    return RunStarted(run_key(number), f"trial-{number:03d}", 1, "long", params, datasets, attempt, start, level="long")
 
 
 def reports(number: int, points: int, start: float = 1001.0) -> list[Event]:
@@ -178,6 +178,7 @@ def test_a_run_shows_its_study_settings_and_ending(uri: str, tmp_path: Path) -> 
         assert run.info.run_name == f"long · trial-{number:03d} · seed 1"
         assert tags["mlflow.parentRunId"] == parent.info.run_id
         assert (tags["showhow.status"], tags["showhow.seed"], tags["showhow.level"]) == (status, "1", "long")
+        assert tags["showhow.arm"] == "long"
         assert tags.get("showhow.stopped_by") == ("median" if status == "stopped" else None)
         assert tags.get("showhow.reason") == ("loss is not a number" if status == "failed" else None)
         assert (run.info.start_time, run.info.end_time) == (1_000_000, 1_200_000)
@@ -398,7 +399,7 @@ def test_a_server_shows_the_same_as_a_file(server: UiServer, tmp_path: Path) -> 
     assert len(history(server.address, run, "train_loss")) == 6
     assert len(load_replies(server.address, run)) == len(ROWS)
     pages = publish_views(server.address, tmp_path / "study", server.address)
-    assert sorted(pages) == ["levels", "study"]
+    assert sorted(pages) == ["arms", "study"]
     with pytest.raises(UserError, match="holds no runs"):
         publish_views(server.address, tmp_path / "never run", server.address)
 

@@ -60,7 +60,11 @@ def _run(
 ) -> None:
     key, ready = f"{trial.name}/seed-{seed}", preparation.of(trial)
     params, level = flat_params(trial, seed), trial.level.value
-    tracker.record(RunStarted(key, trial.name, seed, level, params, ready.manifests, 1, time.time()))
+    tracker.record(
+        RunStarted(
+            key, trial.name, seed, trial.arm, params, ready.manifests, 1, time.time(), level, budget=trial.budget.amount
+        )
+    )
     run = Assignment(
         trial=trial,
         seed=seed,

@@ -68,7 +68,7 @@ def test_a_version_says_what_it_is_and_belongs_to_its_run(folder: StudyFolder, s
     version = client.get_model_version("small", "1")
     run = client.get_run(version.run_id)
     assert run.data.tags["showhow.run"] == version.tags["showhow.run"] == RUN
-    assert version.tags["showhow.level"] == "long"
+    assert (version.tags["showhow.arm"], version.tags["showhow.level"]) == ("long", "long")
     assert 0 <= float(version.tags["showhow.test_accuracy"]) <= 1
     assert [f"models:/{output.model_id}" for output in run.outputs.model_outputs] == [version.source]
     assert mlflow.models.get_model_info("models:/small/1").signature is not None

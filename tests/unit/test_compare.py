@@ -13,19 +13,20 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from showhow.errors import UserError
-from showhow.evidence.claims import (
+from showhow.evidence.claims.accuracy import (
     closed_learned,
     holm,
     learned_equally_often,
     seeds_for_difference,
     seeds_for_shares,
 )
+from showhow.evidence.claims.speed import Times, rank_test, seeds_for_order, share_earlier
 from showhow.evidence.compare import compare
+from showhow.evidence.design import Design
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult
-from showhow.evidence.settings import Setting, settings_in_words, settings_of, values_in_words
-from showhow.evidence.speed import Times, rank_test, seeds_for_order, share_earlier
-from showhow.study.search_space import SearchSpace
+from showhow.evidence.settings import settings_in_words, values_in_words
+from showhow.sections.arm import Arm
 
 CHANCE, BASELINE = 0.10, 0.11
 LEVELS = ("none", "short", "medium", "long", "shuffled", "filler")
@@ -36,6 +37,7 @@ def graded(
 ) -> RunOutcome:
     """A run that may be compared: the first `right` questions answered right."""
     return RunOutcome(
+        arm=level,
         level=level,
         trial=trial,
         seed=seed,
@@ -44,7 +46,7 @@ def graded(
         selection=right / questions,
         grades=tuple(place < right for place in range(questions)),
         examples=until or 1000,
-        budget_examples=1000,
+        budget=1000,
         examples_until_solved=until,
     )
 
@@ -104,7 +106,7 @@ def test_identical_outcomes_are_never_a_difference(rights: list[int]) -> None:
 
 def test_levels_stand_in_their_order_and_unknown_ones_last() -> None:
     result = answer(study({"zeta": [5], "filler": [5], "long": [5], "none": [5], "alpha": [5]}))
-    assert [row.level for row in result.rows] == ["none", "long", "filler", "alpha", "zeta"]
+    assert [row.arm for row in result.rows] == ["none", "long", "filler", "alpha", "zeta"]
     assert [row.is_control for row in result.rows] == [False, False, True, False, False]
 
 
@@ -165,48 +167,93 @@ def test_at_chance_means_no_run_learned_and_guessing_explains_the_accuracy() -> 
 
 
 def at(layers: int, runs: Sequence[RunOutcome]) -> list[RunOutcome]:
-    return [replace(run, trial=f"layers-{layers}", params={"model.layers": layers}) for run in runs]
+    return [replace(run, trial=f"layers-{layers}", setting={"model.layers": layers}) for run in runs]
 
 
-def test_a_level_is_shown_at_each_setting_as_if_the_study_had_no_other() -> None:
-    small = at(1, study({"none": [10, 9, 12], "long": [10, 100, 97]}))
-    large = at(2, study({"none": [10, 10, 12], "long": [100, 100, 97]}))
-    both = compare(small + large, CHANCE, BASELINE, settings=[{"model.layers": 1}, {"model.layers": 2}])
-    assert [(row.setting, row.level) for row in both.by_setting] == [
-        ({"model.layers": layers}, level) for layers in (1, 2) for level in ("none", "long")
+TWO_SIZES = Design(settings=({"model.layers": 1}, {"model.layers": 2}))
+
+
+def test_arms_are_compared_within_each_setting_as_if_the_study_had_no_other() -> None:
+    small = at(1, study({"none": [10, 9, 12, 11], "medium": [100] * 4, "long": [10, 100, 97, 98]}))
+    large = at(2, study({"none": [10, 10, 12, 9], "medium": [100] * 4, "long": [100, 100, 97, 99]}))
+    both = compare(large + small, CHANCE, BASELINE, design=TWO_SIZES)
+    for setting, runs in zip(TWO_SIZES.settings, (small, large), strict=True):
+        part, alone = both.within(setting), answer(runs)
+        assert (part.rows, part.comparisons, part.speed) == (alone.rows, alone.comparisons, alone.speed)
+        assert part.recommendations == alone.recommendations
+    assert [(row.setting["model.layers"], row.arm) for row in both.rows] == [
+        (layers, level) for layers in (1, 2) for level in ("none", "medium", "long")
     ]
-    alone = (*answer(small).rows, *answer(large).rows)
-    assert tuple(row.model_copy(update={"setting": {}}) for row in both.by_setting) == alone
+    assert all(found.setting for found in both.comparisons)
 
 
-def test_settings_change_neither_the_levels_nor_what_is_claimed_of_them() -> None:
+def test_nothing_is_said_over_several_settings_at_once() -> None:
     runs = at(1, study({"none": [10] * 3, "long": [50] * 3})) + at(2, study({"none": [10] * 3, "long": [100] * 3}))
-    with_settings = compare(runs, CHANCE, BASELINE, settings=[{"model.layers": 1}, {"model.layers": 2}])
-    assert with_settings.model_copy(update={"by_setting": ()}) == answer(runs)
+    both = compare(runs, CHANCE, BASELINE, design=TWO_SIZES)
+    assert both.recommend is None
+    assert [(one.setting["model.layers"], one.arm) for one in both.recommendations] == [(1, "long"), (2, "long")]
+    with pytest.raises(KeyError):
+        both.row("long")
+    assert both.row("long", {"model.layers": 2}).solved == 3
+    assert both.verdict("long", "none", {"model.layers": 2}) == "better"
 
 
-def test_a_setting_of_which_nothing_has_started_has_no_row() -> None:
-    begun = at(1, study({"long": [100] * 3}))
-    result = compare(begun, CHANCE, BASELINE, settings=[{"model.layers": 1}, {"model.layers": 2}])
-    assert [row.setting for row in result.by_setting] == [{"model.layers": 1}]
+def test_a_setting_of_which_nothing_has_started_has_no_row_and_no_sentence() -> None:
+    result = compare(at(1, study({"long": [100] * 3})), CHANCE, BASELINE, design=TWO_SIZES)
+    assert [row.setting for row in result.rows] == [{"model.layers": 1}]
+    assert result.settings == TWO_SIZES.settings
+    assert result.conclusion[0].startswith("Layers 1: with long")
+    assert not any("Layers 2" in sentence for sentence in result.conclusion)
 
 
-def test_grids_over_model_task_and_data_are_compared_and_those_over_the_recipe_tuned() -> None:
-    def settings_with(**settings: object) -> tuple[Setting, ...]:
-        return settings_of(SearchSpace.model_validate({"explanation": {"grid": ["none", "long"]}, **settings}))
+def test_settings_may_have_other_numbers_of_questions_and_the_runs_of_one_may_not() -> None:
+    small, large = at(1, study({"long": [4, 5]}, questions=40)), at(2, study({"long": [90, 91]}))
+    assert [row.questions for row in compare(small + large, CHANCE, BASELINE, design=TWO_SIZES).rows] == [40, 100]
+    with pytest.raises(UserError, match="40 and 100 test questions"):
+        compare(small + at(1, study({"none": [9, 9]})), CHANCE, BASELINE, design=TWO_SIZES)
 
-    tuned = {"learning_rate": {"grid": [1e-3, 1e-4]}, "adapter.rank": {"grid": [4, 8]}}
-    layers = {"model.layers": {"grid": [1, 2]}}
-    assert settings_with(**tuned) == ()
-    assert settings_with(**{"model.layers": {"grid": [2]}}) == ()
-    assert settings_with(**{"model.hidden_size": {"integers": [32, 64]}}) == ()
-    assert settings_with(**layers, method="optuna") == ()
-    assert settings_with(**tuned, **layers, **{"data.train_examples": {"grid": [100, 200]}}) == (
-        {"model.layers": 1, "data.train_examples": 100},
-        {"model.layers": 1, "data.train_examples": 200},
-        {"model.layers": 2, "data.train_examples": 100},
-        {"model.layers": 2, "data.train_examples": 200},
-    )
+
+METHODS = Design(
+    by=("method",),
+    arms=tuple(
+        Arm(name=name, values={"method": name}, is_control=name == "random") for name in ("random", "plain", "mixup")
+    ),
+    unit="flops",
+    shows_spending=True,
+)
+
+
+def test_arms_stand_in_the_order_of_the_study_and_it_says_which_are_controls() -> None:
+    result = compare(study({"mixup": [90], "random": [9], "plain": [80]}), CHANCE, BASELINE, design=METHODS)
+    assert [(row.arm, row.is_control) for row in result.rows] == [("random", True), ("plain", False), ("mixup", False)]
+    assert [row.values for row in result.rows] == [{"method": name} for name in ("random", "plain", "mixup")]
+    assert (result.by, result.unit) == (("method",), "flops")
+
+
+def test_an_arm_that_the_study_does_not_name_is_a_control_where_its_runs_say_so() -> None:
+    runs = [replace(run, is_control=True) for run in study({"other": [10]})]
+    assert compare(runs, CHANCE, BASELINE, design=METHODS).row("other").is_control
+
+
+def test_a_row_says_what_a_run_spent_in_each_unit() -> None:
+    runs = [replace(graded("plain", seed, 90), tokens=100.0 + seed, flops=1e9 * seed) for seed in (1, 2, 3)]
+    row = compare(runs, CHANCE, BASELINE, design=METHODS).row("plain")
+    assert (row.examples, row.tokens, row.flops) == ((1000, 1000, 1000), 102.0, 2e9)
+    assert compare([replace(run, examples=None, tokens=None) for run in runs], CHANCE, None).rows[0].examples == ()
+
+
+def test_what_was_saved_is_counted_in_the_unit_of_the_study() -> None:
+    stopped = replace(graded("plain", 0, 0, trial="b"), grades=None, status="stopped")
+    runs = [replace(stopped, unit="flops", budget=8e9, flops=2e9)]
+    runs.append(replace(graded("plain", 0, 90), unit="flops", budget=8e9, flops=8e9))
+    assert compare(runs, CHANCE, BASELINE, design=METHODS).budget_saved == pytest.approx(6 / 16)
+
+
+def test_more_arms_than_closed_testing_can_hold_are_still_compared() -> None:
+    names = [f"arm-{place:02d}" for place in range(24)]
+    runs = study({name: [10] * 3 if place else [100] * 8 for place, name in enumerate(names)})
+    result = compare(runs, CHANCE, BASELINE, design=Design(by=("method",), arms=()))
+    assert len(result.comparisons) == 24 * 23 // 2
 
 
 def test_models_are_named_briefly_unless_two_would_be_called_alike() -> None:
@@ -216,6 +263,7 @@ def test_models_are_named_briefly_unless_two_would_be_called_alike() -> None:
         "hidden size 64, train examples 9,000"
     ]
     assert settings_in_words([]) == []
+    assert settings_in_words([{}, {}]) == ["", ""]
 
 
 def test_further_splits_get_an_interval_over_seeds() -> None:
@@ -230,11 +278,11 @@ def test_further_splits_get_an_interval_over_seeds() -> None:
 def test_stopped_runs_seeds_never_begun_and_goals_save_examples_and_failures_do_not() -> None:
     stopped = replace(graded("long", 0, 0, trial="b"), grades=None, status="stopped", examples=250)
     at_its_goal = graded("long", 0, 100, until=400)
-    assert answer([stopped, at_its_goal]).examples_saved == pytest.approx((750 + 600) / 2000)
+    assert answer([stopped, at_its_goal]).budget_saved == pytest.approx((750 + 600) / 2000)
     further = replace(at_its_goal, seed=1)
-    assert answer([stopped, at_its_goal, further]).examples_saved == pytest.approx((750 + 1000 + 600 + 600) / 4000)
+    assert answer([stopped, at_its_goal, further]).budget_saved == pytest.approx((750 + 1000 + 600 + 600) / 4000)
     failed = replace(stopped, trial="c", status="failed", examples=100)
-    assert answer([failed, at_its_goal]).examples_saved == pytest.approx(600 / 2000)
+    assert answer([failed, at_its_goal]).budget_saved == pytest.approx(600 / 2000)
 
 
 def test_runs_graded_on_different_questions_are_refused() -> None:

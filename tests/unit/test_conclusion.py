@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from showhow.evidence.compare import compare
+from showhow.evidence.design import Design
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult
+from showhow.sections.arm import Arm
 
 TOKENS = {"none": 1.0, "short": 16.0, "medium": 31.0, "long": 47.0, "shuffled": 31.0, "filler": 31.0}
 
@@ -16,6 +18,7 @@ def study(rights: dict[str, Sequence[int]], questions: int = 100) -> list[RunOut
     """Runs with the given numbers of right answers, by level and seed; a later seed solved the task later."""
     return [
         RunOutcome(
+            arm=level,
             level=level,
             trial="a",
             seed=seed,
@@ -23,9 +26,9 @@ def study(rights: dict[str, Sequence[int]], questions: int = 100) -> list[RunOut
             status="finished",
             selection=right / questions,
             grades=tuple(place < right for place in range(questions)),
-            tokens_per_reply=TOKENS[level],
+            tokens_per_reply=TOKENS.get(level, 31.0),
             examples=100 + seed if right >= 95 else 1000,
-            budget_examples=1000,
+            budget=1000,
             examples_until_solved=100 + seed if right >= 95 else None,
         )
         for level, by_seed in rights.items()
@@ -59,7 +62,7 @@ def test_the_sketch_of_the_design_is_concluded_as_sketched() -> None:
     assert result.conclusion[2].startswith("Three seeds cannot tell medium from short")
     assert "nor from long in speed" in result.conclusion[2]
     assert result.recommend is not None
-    assert (result.recommend.level, result.recommend.params) == ("medium", {"learning_rate": 1.2e-3})
+    assert (result.recommend.arm, result.recommend.params) == ("medium", {"learning_rate": 1.2e-3})
 
 
 def test_what_three_seeds_cannot_tell_comes_with_the_seeds_that_would() -> None:
@@ -75,7 +78,7 @@ def test_levels_that_do_equally_well_are_no_difference_and_the_cheapest_is_recom
         "No difference: none, medium and long do equally well, within 0.05; none is the cheapest." in result.conclusion
     )
     assert result.recommend is not None
-    assert result.recommend.level == "none"
+    assert result.recommend.arm == "none"
 
 
 def test_no_explanation_is_needed_where_none_is_as_good_as_the_best() -> None:
@@ -131,12 +134,12 @@ def test_an_explanation_that_beats_every_control_gets_the_credit() -> None:
 
 def test_a_control_is_never_recommended() -> None:
     cheap_control = [
-        replace(run, tokens_per_reply=0.5) if run.level == "filler" else run
+        replace(run, tokens_per_reply=0.5) if run.arm == "filler" else run
         for run in study({"medium": [100] * 4, "long": [100] * 4, "filler": [100] * 4})
     ]
     recommend = answer(cheap_control).recommend
     assert recommend is not None
-    assert recommend.level == "medium"
+    assert recommend.arm == "medium"
     assert answer(study({"filler": [100] * 4, "shuffled": [10] * 4})).recommend is None
 
 
@@ -176,3 +179,86 @@ def test_every_sentence_is_a_sentence() -> None:
             assert sentence[0].isupper()
             assert sentence.endswith(".")
             assert "  " not in sentence
+
+
+def by(axes: tuple[str, ...], names: Sequence[str], controls: Sequence[str] = ()) -> Design:
+    """A design whose arms are named by the values of the axes."""
+    arms = [
+        Arm(name=name, values=dict(zip(axes, name.split(", "), strict=True)), is_control=name in controls)
+        for name in names
+    ]
+    return Design(by=axes, arms=tuple(arms))
+
+
+def concluded(rights: dict[str, Sequence[int]], design: Design, flops: dict[str, float] | None = None) -> StudyResult:
+    runs = [replace(run, flops=(flops or {}).get(run.arm, 1e9)) for run in study(rights)]
+    return compare(runs, 0.10, 0.11, design=design)
+
+
+def test_methods_are_called_methods() -> None:
+    design = by(("method",), ("plain", "mixup", "random"), controls=["random"])
+    result = concluded({"plain": [100] * 4, "mixup": [100] * 4, "random": [10] * 4}, design, {"mixup": 2e9})
+    assert result.conclusion[:3] == (
+        "With plain or mixup the model learns the task with every seed; with the random control it does no better than "
+        "guessing.",
+        "Plain does better than the random control.",
+        "No difference: plain and mixup do equally well, within 0.05; plain is the cheapest.",
+    )
+    assert result.recommend is not None
+    assert result.recommend.arm == "plain"
+    three = by(("method",), ("plain", "mixup", "steps"))
+    equal = {"plain": [100] * 4, "mixup": [100] * 4, "steps": [60] * 4}
+    text = " ".join(concluded(equal, three, {"mixup": 2e9}).conclusion)
+    assert "Plain is the cheapest method that is as good as the best." in text
+    assert "explanation" not in text
+    assert "Plain and mixup do equally well, and none does better." in concluded(equal, three).conclusion
+    apart = concluded({"plain": [60, 70, 80], "mixup": [70, 80, 90], "steps": [50, 70, 90]}, three).conclusion
+    assert "Three seeds cannot tell the methods apart" in apart[1]
+
+
+def test_a_control_of_a_method_that_does_as_well_takes_its_credit() -> None:
+    design = by(("method",), ("plain", "mixup", "random"), controls=["random"])
+    result = concluded({"plain": [60] * 4, "mixup": [100] * 4, "random": [100] * 4}, design)
+    expected = "The random control does as well as mixup, so nothing here shows that what sets mixup apart helps."
+    assert expected in result.conclusion
+
+
+def test_arms_by_two_axes_are_quoted_since_their_names_hold_commas() -> None:
+    design = by(("method", "explanation"), ("plain, none", "plain, long", "mixup, long"))
+    rights = {"plain, none": [10] * 4, "plain, long": [100] * 4, "mixup, long": [100] * 4}
+    result = concluded(rights, design, {"mixup, long": 3e9})
+    assert result.conclusion[0] == (
+        'With "plain, long" or "mixup, long" the model learns the task with every seed; with "plain, none" it does no '
+        "better than guessing."
+    )
+    assert '"plain, long" is the cheapest arm that is as good as the best.' in result.conclusion
+
+
+def test_values_of_a_setting_of_the_data_are_named_with_their_axis() -> None:
+    arms = tuple(Arm(name=str(value), values={"data.train_examples": value}) for value in (500, 2000))
+    design = Design(by=("data.train_examples",), arms=arms)
+    result = concluded({"500": [10] * 4, "2000": [100] * 4}, design)
+    assert result.conclusion[0].startswith("With train examples 2,000 the model learns the task with every seed")
+    assert result.conclusion[1] == "Train examples 2,000 does better than train examples 500."
+
+
+def test_no_arm_is_called_cheapest_where_nothing_says_what_arms_cost() -> None:
+    runs = [replace(run, tokens_per_reply=None) for run in study({"a": [100] * 4, "b": [100] * 4, "c": [50] * 4})]
+    design = by(("arm",), ("a", "b", "c"))
+    result = compare(runs, 0.10, 0.11, design=design)
+    assert "A and b do equally well, and none does better." in result.conclusion
+    assert result.recommend is None
+
+
+def test_each_setting_has_a_group_of_sentences_that_begins_with_its_name() -> None:
+    settings = ({"model": "small"}, {"model": "large"})
+    runs = [
+        replace(run, setting=setting, trial=str(setting))
+        for setting, rights in zip(settings, (SKETCH, {"none": [10] * 3, "long": [100] * 3}), strict=True)
+        for run in study(rights)
+    ]
+    result = compare(runs, 0.10, 0.11, design=Design(settings=settings))
+    alone = answer(study(SKETCH)).conclusion
+    assert result.conclusion[0] == "Model small: with" + alone[0].removeprefix("With")
+    assert result.conclusion[1 : len(alone)] == alone[1:]
+    assert result.conclusion[len(alone)].startswith("Model large: with long explanations the model learns")

@@ -7,7 +7,7 @@ from showhow.evidence.outcome import RunOutcome
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted
 
 RUN = "trial-0/seed-0"
-START = RunStarted(RUN, "trial-0", 0, "long", {"max_examples": 400}, {}, 1, 0.0)
+START = RunStarted(RUN, "trial-0", 0, "long", {"max_examples": 400}, {}, 1, 0.0, level="long", budget=400.0)
 END = RunEnded(RUN, "finished", None, None, {"grades": "1", "reached_goal": False}, 9.0)
 
 

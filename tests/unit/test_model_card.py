@@ -76,7 +76,7 @@ def facts() -> CardFacts:
         ),
         start=RunStarted("trial-003/seed-1", "trial-003", 1, "long", PARAMS, {"train": MANIFEST}, 1, 0.0),
         outcome=best[1],
-        result=compare([*best, *rest], 0.1, 0.12, 0.95, ["none", "long"]),
+        result=compare([*best, *rest], 0.1, 0.12),
         sample={"question": "3+9+4=", "reply": "3+9=2 2+4=6 answer 6"},
         remarks=("went on with micro_batch_size = 4",),
     )
@@ -155,3 +155,11 @@ def test_without_a_sample_or_further_splits_it_is_still_a_card(facts: CardFacts)
     card = model_card(replace(facts, sample=None, outcome=replace(facts.outcome, splits={}), remarks=()))
     assert "was not tried on questions unlike" in card
     assert "'3+9+4='" in card
+
+
+def test_a_model_of_an_arm_that_is_no_level_says_which_and_within_what(facts: CardFacts) -> None:
+    assert "as the arm" not in model_card(facts)
+    start = replace(facts.start, arm="mixup", setting={"model.layers": 2})
+    card = model_card(replace(facts, start=start))
+    assert "at the explanation level **long**, as the arm **mixup** of its study (layers 2)." in card
+    assert header(card)["tags"] == ["showhow", "modular_sum", "explanation-long", "arm-mixup"]

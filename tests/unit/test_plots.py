@@ -9,8 +9,11 @@ import pytest
 from matplotlib.image import imread
 
 from showhow.evidence.compare import compare
+from showhow.evidence.design import Design
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.plots import accuracy_picture, mean_curve
+from showhow.evidence.result import Setting
+from showhow.sections.arm import Arm
 
 
 def click(level: str, seed: int, until: int | None) -> RunOutcome:
@@ -18,6 +21,7 @@ def click(level: str, seed: int, until: int | None) -> RunOutcome:
     seen = [*range(2000, until or 30_000, 2000), until or 30_000]
     right = 50 if until else 5
     return RunOutcome(
+        arm=level,
         level=level,
         trial="a",
         seed=seed,
@@ -26,7 +30,7 @@ def click(level: str, seed: int, until: int | None) -> RunOutcome:
         selection=right / 50,
         grades=tuple(place < right for place in range(50)),
         examples=seen[-1],
-        budget_examples=30_000,
+        budget=30_000,
         examples_until_solved=until,
         curve=tuple((examples, 1.0 if examples == until else 0.1) for examples in seen),
     )
@@ -46,15 +50,22 @@ def test_any_number_of_levels_gives_one_picture_of_one_size(tmp_path: Path, leve
 
 @pytest.mark.parametrize("sizes", [2, 5, 17])
 def test_any_number_of_settings_gives_one_picture_of_that_size(tmp_path: Path, sizes: int) -> None:
-    settings = [{"model.layers": layers} for layers in range(1, sizes + 1)]
+    settings: list[Setting] = [{"model.layers": layers} for layers in range(1, sizes + 1)]
     outcomes = [
-        replace(click(level, seed, 8000), trial=f"{setting}", params=setting)
+        replace(click(level, seed, 8000), trial=f"{setting}", setting=setting)
         for setting in settings
         for level in ("none", "long")
         for seed in range(2)
     ]
-    result = compare(outcomes, 0.1, 0.5, settings=settings)
+    result = compare(outcomes, 0.1, 0.5, design=Design(settings=tuple(settings)))
     assert size_of(accuracy_picture(outcomes, result, tmp_path / "a.png", "How much? " * 12)) == (860, 1440)
+
+
+def test_arms_that_are_no_levels_give_a_picture_too(tmp_path: Path) -> None:
+    arms = tuple(Arm(name=f"method-{place}", values={}, is_control=place > 6) for place in range(9))
+    outcomes = [click(arm.name, seed, 8000) for arm in arms for seed in range(2)]
+    result = compare(outcomes, 0.1, None, design=Design(by=("method",), arms=arms, unit="flops"))
+    assert size_of(accuracy_picture(outcomes, result, tmp_path / "a.png", "Which method?")) == (860, 1440)
 
 
 def test_a_failed_seed_and_runs_without_a_curve_are_no_obstacle(tmp_path: Path) -> None:

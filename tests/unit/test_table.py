@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from showhow.evidence.compare import compare
+from showhow.evidence.design import Design
 from showhow.evidence.outcome import RunOutcome
-from showhow.evidence.table import Column, ResultTable, fit, result_table, setting_table
+from showhow.evidence.table import Column, ResultTable, fit, result_table
 from showhow.evidence.wording import duration, listed, param, share, varying
+from showhow.sections.arm import Arm
 
 
 def run(level: str, seed: int, right: int, until: int | None, learning_rate: float = 1.2e-3) -> RunOutcome:
     return RunOutcome(
+        arm=level,
         level=level,
         trial="a",
         seed=seed,
@@ -26,7 +29,7 @@ def run(level: str, seed: int, right: int, until: int | None, learning_rate: flo
         steps_right=None if level == "none" else right / 100,
         tokens_per_reply=1.0 if level == "none" else 31.0,
         examples=until or 60_000,
-        budget_examples=60_000,
+        budget=60_000,
         examples_until_solved=until,
         seconds=80.0,
         splits={"longer": 0.5},
@@ -82,8 +85,8 @@ def test_what_never_happened_and_what_was_not_measured_look_different() -> None:
 
 
 def test_a_level_without_a_complete_trial_invents_nothing() -> None:
-    missing = [replace(each, grades=None, status="interrupted") for each in outcomes() if each.level == "medium"]
-    text = printed(table([each for each in outcomes() if each.level != "medium"] + missing), 140)
+    missing = [replace(each, grades=None, status="interrupted") for each in outcomes() if each.arm == "medium"]
+    text = printed(table([each for each in outcomes() if each.arm != "medium"] + missing), 140)
     assert "no complete trial" in text
     assert "medium: 3 of 3 runs were interrupted" in text
 
@@ -106,33 +109,64 @@ SIZES = ("google-t5/t5-small", "models/t5-base")
 
 def of_sizes() -> list[RunOutcome]:
     return [
-        replace(each, trial=f"{each.trial}-{size}", params={**each.params, "model.name": size})
+        replace(
+            each,
+            trial=f"{each.trial}-{size}",
+            setting={"model.name": size},
+            params={**each.params, "model.name": size},
+        )
         for size in SIZES
         for each in outcomes()
     ]
 
 
-def by_size(runs: list[RunOutcome]) -> ResultTable | None:
-    return setting_table(compare(runs, 0.10, 0.11, settings=[{"model.name": size} for size in SIZES]))
+def by_size(runs: list[RunOutcome]) -> ResultTable:
+    design = Design(settings=tuple({"model.name": size} for size in SIZES))
+    return result_table(compare(runs, 0.10, 0.11, design=design), "sizes", "Which?")
 
 
-def test_a_study_of_several_models_has_a_row_for_each_model_and_level() -> None:
-    shown = by_size(of_sizes())
-    assert shown is not None
-    lines = [line.split() for line in printed(shown, 140).splitlines()]
+def test_a_study_within_several_models_has_a_row_for_each_model_and_level() -> None:
+    shown = printed(by_size(of_sizes()), 140)
+    lines = [line.split() for line in shown.splitlines()]
     assert [line[:2] for line in lines if line and line[0].startswith("t5-")] == [
         [size, level] for size in ("t5-small", "t5-base") for level in ("none", "short", "medium")
     ]
-    assert "best model" not in printed(shown, 140)
-    assert setting_table(compare(of_sizes(), 0.10, 0.11)) is None
+    assert "best model" not in shown
 
 
-def test_the_second_table_names_where_seeds_are_missing() -> None:
+def test_notes_name_the_setting_where_seeds_are_missing() -> None:
     runs = of_sizes()
     runs[-1] = replace(runs[-1], grades=None, status="failed")
-    shown = by_size(runs)
-    assert shown is not None
-    assert "* model t5-base, medium: without failed seed 2" in printed(shown, 140)
+    assert "* model t5-base, medium: without failed seed 2" in printed(by_size(runs), 140)
+
+
+def by_method_and_level(shows_spending: bool) -> ResultTable:
+    pairs = [(method, level) for method in ("plain", "random") for level in ("none", "long")]
+    arms = tuple(
+        Arm(name=f"{method}, {level}", values={"method": method, "explanation": level}, is_control=method == "random")
+        for method, level in pairs
+    )
+    runs = [
+        replace(run(arm.name, seed, 60, None), tokens=2_400_000.0, flops=3.1e13, params={"method.alpha": len(arm.name)})
+        for arm in arms
+        for seed in range(3)
+    ]
+    design = Design(by=("method", "explanation"), arms=arms, shows_spending=shows_spending)
+    return result_table(compare(runs, 0.10, 0.11, design=design), "two", "Which?")
+
+
+def test_each_axis_that_is_compared_is_a_column_and_what_belongs_to_it_is_none() -> None:
+    columns = by_method_and_level(shows_spending=False).columns
+    assert [column.name for column in columns[:2]] == ["method", "explanation"]
+    assert columns[0].cells == ("plain", "plain", "random", "random")
+    assert columns[1].cells == ("none", "long", "none (control)", "long (control)")
+    assert not any("alpha" in column.name or ("per run" in column.name and column.rank < 20) for column in columns)
+
+
+def test_what_was_spent_is_shown_in_three_units_where_it_is_asked_for() -> None:
+    cells = {column.name: column.cells[0] for column in by_method_and_level(shows_spending=True).columns}
+    spent = [cells[f"{unit} per run"] for unit in ("examples", "tokens", "FLOPs")]
+    assert spent == ["60,000", "2.4e6", "3.1e13"]
 
 
 def test_an_empty_result_still_renders() -> None:

@@ -14,7 +14,7 @@ VIEWS = load_views()
 
 def test_every_shipped_view_is_loaded() -> None:
     files = {file.stem for file in dashboards().glob("*.json") if is_view(file)}
-    assert {view.name for view in VIEWS} == files >= {"study", "levels"}
+    assert {view.name for view in VIEWS} == files >= {"study", "arms"}
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)

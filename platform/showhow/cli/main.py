@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from showhow import __version__
 from showhow.cli.command_name import command_name
 from showhow.cli.models import add_model_commands
+from showhow.cli.verdict import add_verdict_command
 from showhow.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     results.set_defaults(command=_results)
 
     add_model_commands(commands.add_parser)
+    add_verdict_command(commands.add_parser)
 
     ui = commands.add_parser("ui", help="browse studies in the MLflow UI")
     ui.add_argument("name", nargs="?", help="the study whose runs to open")
@@ -200,12 +202,13 @@ def _same_command(chosen: argparse.Namespace) -> str:
 
 def _results(chosen: argparse.Namespace) -> int:
     folder = _folder(chosen.name)
-    from showhow.home.results import is_over, stored_result
+    from showhow.home.results import Results
 
-    study, result = stored_result(folder)
+    found = Results(folder)
+    result = found.result
     if not chosen.json:
-        code = _show(study, result, folder)
-        if not is_over(folder):
+        code = _show(found.study, result, folder)
+        if not found.is_over:
             go_on = f"{command_name()} run STUDY.toml --name {folder.name}"
             print(f"The study is not finished. Unless it is running, go on with: {go_on}")
         return code
@@ -221,20 +224,19 @@ def _folder(name: str) -> "StudyFolder":
 
 
 def _show(study: "Study", result: "StudyResult", folder: "StudyFolder") -> int:
-    from showhow.evidence.table import result_table, setting_table
+    from showhow.evidence.table import result_table
     from showhow.evidence.wording import counted
 
     console = _console()
     console.print()
-    for table in (result_table(result, study.name, study.question), setting_table(result)):
-        if table is not None:
-            console.print(table)
-            console.print()
+    console.print(result_table(result, study.name, study.question))
+    console.print()
     for sentence in result.conclusion:
         console.print(sentence)
     runs = sum(row.runs for row in result.rows)
-    saved = f"; goals and early stopping saved {result.examples_saved:.0%} of the examples"
-    console.print(f"{counted(runs, 'run')}{saved if result.examples_saved else ''}.")
+    unit = "FLOPs" if result.unit == "flops" else result.unit
+    saved = f"; goals and early stopping saved {result.budget_saved:.0%} of the {unit}"
+    console.print(f"{counted(runs, 'run')}{saved if result.budget_saved else ''}.")
     console.print(f"\nBrowse: {command_name()} ui {folder.name}   Picture: {folder.picture}", soft_wrap=True)
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
 

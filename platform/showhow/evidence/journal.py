@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from showhow.evidence.outcome import RunOutcome
+from showhow.methods.bench import Unit
 from showhow.metrics import TEST, VALIDATION, on_split
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyEnded, StudyStarted
 
@@ -70,25 +71,34 @@ def is_finished(events: Iterable[Event]) -> bool:
 def _outcome(run: _Told) -> RunOutcome:
     reports = [run.reports[examples] for examples in sorted(run.reports)]
     last = reports[-1] if reports else {}
-    point = {name: value for name, value in run.start.params.items() if name not in ("explanation", "seed")}
+    start = run.start
+    point = {name: value for name, value in start.params.items() if name not in ("explanation", "seed")}
     told: dict[str, Any] = dict(run.end.outcome) if run.end else {}
     solved_at = last.get("examples_until_solved")
+    unit = cast(Unit, start.unit)
     return RunOutcome(
-        level=run.start.arm,
-        trial=run.start.trial,
-        seed=run.start.seed,
+        arm=start.arm,
+        level=start.level,
+        setting=start.setting,
+        is_control=start.is_control,
+        trial=start.trial,
+        seed=start.seed,
         params=point,
         status=run.end.status if run.end else "interrupted",
+        has_ended=run.end is not None,
         stopped_by=run.end.stopped_by if run.end else None,
         selection=last.get(_ACCURACY),
         grades=tuple(mark == "1" for mark in told["grades"]) if "grades" in told else None,
         steps_right=last.get(on_split(TEST, "steps_right")),
         tokens_per_reply=last.get(on_split(TEST, "tokens_per_reply")),
+        unit=unit,
+        budget=start.budget,
         examples=int(last.get("examples", 0)),
-        budget_examples=int(str(point["max_examples"])),
+        tokens=last.get("tokens"),
+        flops=last.get("flops"),
         examples_until_solved=None if solved_at is None else int(solved_at),
         seconds=last.get("train_seconds", 0.0) + last.get("eval_seconds", 0.0),
-        curve=tuple((int(report["examples"]), report[_ACCURACY]) for report in reports if _ACCURACY in report),
+        curve=_curve(reports, unit),
         splits={
             name.removesuffix("/accuracy"): value
             for name, value in last.items()
@@ -96,3 +106,9 @@ def _outcome(run: _Told) -> RunOutcome:
         },
         reason=run.end.reason if run.end else None,
     )
+
+
+def _curve(reports: list[dict[str, float]], unit: Unit) -> tuple[tuple[float, float], ...]:
+    """Return what was spent at each report that has a validation accuracy, and that accuracy."""
+    known = [report for report in reports if _ACCURACY in report and unit in report]
+    return tuple((report[unit], report[_ACCURACY]) for report in known)

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from showhow.evidence.naming import names_of
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult
-from showhow.evidence.table import ResultTable, result_table, setting_table
+from showhow.evidence.settings import settings_in_words
+from showhow.evidence.table import ResultTable, result_table
 from showhow.evidence.wording import listed, param, share
 from showhow.fingerprint import Json, canonical_json
 from showhow.metrics import TEST
@@ -48,6 +50,11 @@ class CardFacts:
         return self.exported.trial.level
 
     @property
+    def arm(self) -> str | None:
+        """What the study compares that this model is one of; None where it is the explanation level alone."""
+        return None if self.start.arm == self.level.value else self.start.arm
+
+    @property
     def accuracy(self) -> float | None:
         """Of the test questions, the share answered right."""
         grades = self.outcome.grades
@@ -77,7 +84,7 @@ def _header(facts: CardFacts) -> str:
     values: dict[str, Json] = {
         "library_name": "peft" if exported.as_adapter else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["showhow", kind, f"explanation-{facts.level.value}"],
+        "tags": ["showhow", kind, f"explanation-{facts.level.value}", *([f"arm-{facts.arm}"] if facts.arm else [])],
         "metrics": ["accuracy"],
     }
     if facts.base:
@@ -101,13 +108,21 @@ def _opening(facts: CardFacts) -> list[str]:
     params, exported = facts.start.params, facts.exported
     base = facts.base or PurePath(str(params.get("model.name", ""))).name
     made = f"{base}, fine-tuned" if base else f"A {params.get('model.architecture')} trained from scratch"
-    learned = f"by ShowHow on `{exported.trial.task.kind}` at the explanation level **{facts.level.value}**"
+    level = f"at the explanation level **{facts.level.value}**"
+    learned = f"by ShowHow on `{exported.trial.task.kind}` {level}{_as_arm(facts)}"
     asked = f"It is run `{exported.run}` of the study `{exported.study}`: {facts.study.question}"
     shown = []
     if facts.sample:
         question, reply = str(facts.sample["question"]), str(facts.sample["reply"])
         shown = ["\n".join(["Asked", *_block(question), "it writes", *_block(reply)])]
     return [f"# {_name(facts)}", f"{made} {learned}. {asked}", *shown]
+
+
+def _as_arm(facts: CardFacts) -> str:
+    """Return what else the study compares that this model is one of."""
+    arm = f", as the arm **{facts.arm}** of its study" if facts.arm else ""
+    place = settings_in_words([facts.start.setting])[0]
+    return f"{arm} ({place})" if place else arm
 
 
 def _block(text: str, language: str = "") -> list[str]:
@@ -159,7 +174,7 @@ def _weights(facts: CardFacts) -> str:
 
 def _results(facts: CardFacts) -> list[str]:
     outcome, result = facts.outcome, facts.result
-    table, by_setting = result_table(result, "", ""), setting_table(result)
+    table = result_table(result, "")
     accuracies = [f"{share(facts.accuracy)} on {len(outcome.grades or ()):,} test questions"]
     accuracies += [f"{share(accuracy)} on {split}" for split, accuracy in outcome.splits.items()]
     own = f"This model: accuracy {listed(accuracies)}"
@@ -168,12 +183,11 @@ def _results(facts: CardFacts) -> list[str]:
         f"{own}. Guessing gives {share(result.guessing)}. On validation questions, by which the best run of a study "
         f"is chosen, its accuracy is {share(outcome.selection)}.",
         "",
-        "All levels of the study, each by its best trial:",
+        f"All {names_of(result).several} of the study, each by its best trial:",
         "",
         *_rows(table),
         "",
         f"{table.caption}. {' '.join((*result.conclusion, *table.notes))}",
-        *(["", f"{by_setting.title}:", "", *_rows(by_setting)] if by_setting else []),
     ]
 
 

@@ -3,36 +3,54 @@
 from dataclasses import dataclass, field
 
 from showhow.fingerprint import Json
+from showhow.methods.bench import Unit
 
 
 @dataclass(frozen=True)
 class RunOutcome:
     """How one run (a trial with one seed) ended.
 
-    level: the explanation level it was trained at; trial: name of its point of the search space; params: that point.
-    status: finished, stopped, failed or interrupted; stopped_by: the stop rule's name where one ended it.
-    selection: last validation accuracy, by which the best trial of a level is chosen (never the test accuracy); None if
+    arm: what is compared by it, within `setting`; level: its amount of explanation; is_control: the arm is there to be
+    compared with; trial: name of its point of the search space; params: that point.
+    status: finished, stopped, failed or interrupted; stopped_by: the stop rule's name where one ended it; has_ended:
+    False where the journal has no end of it.
+    selection: last validation accuracy, by which the best trial of an arm is chosen (never the test accuracy); None if
     it was never evaluated.
     grades: for each test question, in the dataset's order, whether the answer was right; None unless the run used up
     its budget or solved the task, since only such runs may be compared.
-    curve: (examples seen, validation accuracy) pairs, in order.
+    unit, budget: in what arms are equal, and how much of it the run might spend; examples, tokens, flops: what it
+    spent, None where that is not known; seconds: its wall time, 0 where that is not known.
+    curve: (spent in `unit`, validation accuracy) pairs, in order.
     splits: accuracy on each further evaluation split.
     """
 
-    level: str
+    arm: str
     trial: str
     seed: int
     params: dict[str, Json]
     status: str
+    level: str = ""
+    setting: dict[str, Json] = field(default_factory=dict)
+    is_control: bool = False
     stopped_by: str | None = None
+    has_ended: bool = True
     selection: float | None = None
     grades: tuple[bool, ...] | None = None
     steps_right: float | None = None
     tokens_per_reply: float | None = None
-    examples: int = 0
-    budget_examples: int = 0
+    unit: Unit = "examples"
+    budget: float = 0.0
+    examples: int | None = None
+    tokens: float | None = None
+    flops: float | None = None
     examples_until_solved: int | None = None
     seconds: float = 0.0
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: tuple[tuple[float, float], ...] = ()
     splits: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
+
+    @property
+    def spent(self) -> float:
+        """What it spent, in the unit of its budget; 0 where that is not known."""
+        amount: float | None = {"examples": self.examples, "tokens": self.tokens, "flops": self.flops}[self.unit]
+        return amount or 0.0

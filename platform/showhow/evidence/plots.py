@@ -1,6 +1,6 @@
-"""The picture of a result: validation accuracy against examples, a colour per level. One PNG, and no global state.
+"""The picture of a result: validation accuracy against what was spent, a colour per arm. One PNG, and no global state.
 
-Runs are all or nothing, so a level's mean climbs in stairs as its seeds learn one after the other; the thin lines show
+Runs are all or nothing, so an arm's mean climbs in stairs as its seeds learn one after the other; the thin lines show
 which. A run that ends because it has solved the task counts with its last accuracy from there on.
 """
 
@@ -18,9 +18,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from showhow.evidence.outcome import RunOutcome
-from showhow.evidence.result import LevelRow, StudyResult
+from showhow.evidence.result import ArmRow, StudyResult
 from showhow.evidence.settings import settings_in_words
 from showhow.evidence.wording import share
+from showhow.study.study import EXPLANATION
 
 SIZE_INCHES = (7.2, 4.3)
 DOTS_PER_INCH = 200
@@ -33,6 +34,13 @@ INK, FAINT = "#222222", "#8a8a8a"
 COLOURS = {"none": "#e69f00", "short": "#35a58c", "medium": "#2f6fc4", "long": "#4a1486"}
 CONTROL_COLOURS = {"shuffled": "#7d7d7d", "filler": "#a8a8a8"}
 OTHER_COLOURS = ("#c2477f", "#8c5a2b", "#5d7a1f")
+# Of arms that are no explanation levels: Okabe and Ito's colours (jfly.uni-koeln.de/color, 2008), without black and
+# yellow, told apart by colour-blind readers; beyond them the same again, dashed.
+ARM_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+ARM_CONTROLS = ("#6b6b6b", "#9a9a9a", "#c0c0c0")
+CONTROL_DASHES = (5, 2)
+MOST_LETTERS, ARM_LETTERS = 200, 105  # of the labels in a line of the legend: levels have short names
+SPENT = {"examples": "training examples", "tokens": "tokens", "flops": "FLOPs"}
 
 Floats = NDArray[np.float64]
 
@@ -45,53 +53,54 @@ class _Style:
 
 @dataclass(frozen=True)
 class _Panel:
-    """Axes of their own for the levels at one setting; untitled where the study compares the levels alone."""
+    """Axes of their own for the arms in one setting; untitled where there is one setting."""
 
     title: str
-    rows: Sequence[LevelRow]
+    rows: Sequence[ArmRow]
 
 
 def accuracy_picture(outcomes: Sequence[RunOutcome], result: StudyResult, path: Path, question: str) -> Path:
-    """Write the learning curves of each level's best trial to `path` as a PNG of 1440 x 860 dots, with a panel for each
-    setting that the study compares (see settings.py); return `path`."""
+    """Write the learning curves of each arm's best trial to `path` as a PNG of 1440 x 860 dots, with a panel for each
+    setting; return `path`."""
     figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     panels = _panels(result)
     across = len(panels) if len(panels) <= MOST_ABREAST else math.ceil(math.sqrt(len(panels)))
     grid = figure.subplots(math.ceil(len(panels) / across), across, sharex=True, sharey=True, squeeze=False).flatten()
-    colours = dict(zip([row.level for row in result.rows], _styles(result.rows), strict=True))
-    right = max((_draw_panel(axes, one, outcomes, colours) for axes, one in zip(grid, panels, strict=False)), default=1)
+    styles = _styles(result)
+    right = max((_draw_panel(axes, one, outcomes, styles) for axes, one in zip(grid, panels, strict=False)), default=1)
     for place, axes in enumerate(grid[: len(panels)]):
-        _dress(axes, right, across)
+        _dress(axes, right, across, SPENT[result.unit])
         _draw_guessing(axes, result, is_labelled=place % across == across - 1)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     _title(figure, grid[0], textwrap.fill(question, TITLE_LETTERS), is_alone=len(panels) == 1)
-    _draw_legend(figure, grid)
+    _draw_legend(figure, grid, MOST_LETTERS if result.by == (EXPLANATION,) else ARM_LETTERS)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
     return path
 
 
 def _panels(result: StudyResult) -> list[_Panel]:
-    compared = [row for row in result.by_setting if row.accuracy is not None]
-    titles = settings_in_words([row.setting for row in compared])
-    named: dict[str, list[LevelRow]] = {}
-    for title, row in zip(titles, compared, strict=True):
-        named.setdefault(title, []).append(row)
-    if not 1 < len(named) <= MOST_PANELS:
+    """Return a panel for each setting that has something to show; beyond what can be read, for the first ones."""
+    if not result.has_settings:
         return [_Panel("", result.compared)]
-    return [_Panel(title, rows) for title, rows in named.items()]
+    titles = settings_in_words(result.settings)
+    panels = [
+        _Panel(title, result.within(setting).compared) for title, setting in zip(titles, result.settings, strict=True)
+    ]
+    return [panel for panel in panels if panel.rows][:MOST_PANELS] or [_Panel("", ())]
 
 
 def _draw_panel(axes: Axes, panel: _Panel, outcomes: Sequence[RunOutcome], styles: dict[str, _Style]) -> float:
-    """Draw the curves of a panel; return the most examples that a run saw."""
+    """Draw the curves of a panel; return the most that a run spent."""
     right = 1.0
     for row in panel.rows:
-        runs = [run for run in outcomes if (run.level, run.trial) == (row.level, row.trial) and run.curve]
+        shown = (row.setting, row.arm, row.trial)
+        runs = [run for run in outcomes if (run.setting, run.arm, run.trial) == shown and run.curve]
         if runs:
             in_order = sorted(runs, key=lambda run: run.seed)
-            right = max(right, _draw_level(axes, row, in_order, styles[row.level], counts=not panel.title))
+            right = max(right, _draw_arm(axes, row, in_order, styles[row.arm], counts=not panel.title))
     if not axes.lines:
         axes.text(0.5, 0.5, "no run to show yet", transform=axes.transAxes, ha="center", color=FAINT)
     axes.set_title(panel.title, fontsize=9.5, color=INK)
@@ -105,23 +114,35 @@ def _title(figure: Figure, first: Axes, question: str, is_alone: bool) -> None:
         figure.suptitle(question, fontsize=11, x=0.01, ha="left", color=INK)
 
 
-def _styles(rows: Sequence[LevelRow]) -> list[_Style]:
+def _styles(result: StudyResult) -> dict[str, _Style]:
+    """Return each arm's style, the same in all panels; controls are grey and dashed."""
+    rows = {row.arm: row for row in result.rows}
+    if result.by == (EXPLANATION,):
+        return dict(zip(rows, _level_styles(list(rows.values())), strict=True))
+    controls = [arm for arm, row in rows.items() if row.is_control]
+    others = [arm for arm in rows if arm not in controls]
+    greys = {arm: _Style(ARM_CONTROLS[place % len(ARM_CONTROLS)], CONTROL_DASHES) for place, arm in enumerate(controls)}
+    return greys | {
+        arm: _Style(ARM_COLOURS[place % len(ARM_COLOURS)], () if place < len(ARM_COLOURS) else (7, 2, 1.5, 2))
+        for place, arm in enumerate(others)
+    }
+
+
+def _level_styles(rows: Sequence[ArmRow]) -> list[_Style]:
     """Return each level's style: fixed for a level with a colour of its own, grey and dashed for a control."""
     styles, others = [], 0
     for row in rows:
         if row.is_control:
-            styles.append(
-                _Style(CONTROL_COLOURS.get(row.level, FAINT), (5, 2) if row.level == "shuffled" else (1.5, 1.5))
-            )
-        elif row.level in COLOURS:
-            styles.append(_Style(COLOURS[row.level], ()))
+            styles.append(_Style(CONTROL_COLOURS.get(row.arm, FAINT), (5, 2) if row.arm == "shuffled" else (1.5, 1.5)))
+        elif row.arm in COLOURS:
+            styles.append(_Style(COLOURS[row.arm], ()))
         else:
             styles.append(_Style(OTHER_COLOURS[others % len(OTHER_COLOURS)], (7, 2, 1.5, 2)))
             others += 1
     return styles
 
 
-def _draw_level(axes: Axes, row: LevelRow, runs: Sequence[RunOutcome], style: _Style, counts: bool) -> float:
+def _draw_arm(axes: Axes, row: ArmRow, runs: Sequence[RunOutcome], style: _Style, counts: bool) -> float:
     """Draw a thin line per seed, a dot where one solved the task, a cross where one failed, and the thick mean."""
     counted = [run for run in runs if run.seed in row.seeds]
     for run in runs:
@@ -134,7 +155,7 @@ def _draw_level(axes: Axes, row: LevelRow, runs: Sequence[RunOutcome], style: _S
         elif run.status == "failed":
             axes.plot(seen[-1], accuracy[-1], "x", color=style.colour, markersize=5, zorder=6)
     if counted:
-        label = f"{row.level}{' (control)' if row.is_control else ''}"
+        label = f"{row.arm}{' (control)' if row.is_control else ''}"
         label += f": {row.solved} of {len(runs)} solved" if counts else ""
         seen, mean = mean_curve([run.curve for run in counted])
         (line,) = axes.plot(seen, mean, color=style.colour, linewidth=2.6, alpha=0.95, label=label, zorder=5)
@@ -143,8 +164,8 @@ def _draw_level(axes: Axes, row: LevelRow, runs: Sequence[RunOutcome], style: _S
     return max(run.curve[-1][0] for run in runs)
 
 
-def mean_curve(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[Floats, Floats]:
-    """Return (examples, mean accuracy) over runs, at all their points; a run keeps its last accuracy after its end.
+def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[Floats, Floats]:
+    """Return (spent, mean accuracy) over runs, at all their points; a run keeps its last accuracy after its end.
 
     Between a run's points its accuracy is interpolated. The mean starts where the last of the runs has its first point.
     """
@@ -157,7 +178,7 @@ def mean_curve(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[Floats, F
 def _draw_guessing(axes: Axes, result: StudyResult, is_labelled: bool) -> None:
     """Draw what guessing gives as dotted lines, labelled right of the axes, in one label where the lines are close."""
     marks = [(result.chance, f"chance {share(result.chance)}")]
-    if round(result.baseline, 2) != round(result.chance, 2):
+    if result.baseline is not None and round(result.baseline, 2) != round(result.chance, 2):
         marks.append((result.baseline, f"commonest\nanswer {share(result.baseline)}"))
     for height, _ in marks:
         axes.axhline(height, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), zorder=2)
@@ -179,8 +200,8 @@ def _draw_guessing(axes: Axes, result: StudyResult, is_labelled: bool) -> None:
         )
 
 
-def _draw_legend(figure: Figure, grid: Iterable[Axes]) -> None:
-    """Draw the legend below the axes, where it hides no data."""
+def _draw_legend(figure: Figure, grid: Iterable[Axes], letters: int) -> None:
+    """Draw the legend below the axes, where it hides no data; letters: how many labels in a line have, at most."""
     lines = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if not lines:
         return
@@ -188,7 +209,7 @@ def _draw_legend(figure: Figure, grid: Iterable[Axes]) -> None:
         lines.values(),
         lines.keys(),
         loc="outside lower center",
-        ncols=4 if len(lines) <= 4 else 3,
+        ncols=max(1, min(4 if len(lines) <= 4 else 3, letters // max(map(len, lines)))),
         frameon=False,
         fontsize=8.5,
         handlelength=2.2,
@@ -198,13 +219,14 @@ def _draw_legend(figure: Figure, grid: Iterable[Axes]) -> None:
     )
 
 
-def _dress(axes: Axes, right: float, across: int) -> None:
+def _dress(axes: Axes, right: float, across: int, spent: str) -> None:
     axes.set_xlim(0, right * 1.02)
     axes.set_ylim(0, 1.04)
-    axes.set_xlabel("training examples", color=INK)
+    axes.set_xlabel(spent, color=INK)
     axes.set_ylabel("validation accuracy", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(max(3, 7 // across), integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda examples, _: f"{examples:,.0f}"))
+    written = ",.0f" if right < 1e6 else ".3g"
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda amount, _: format(amount, written).replace("e+", "e")))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8, zorder=0)

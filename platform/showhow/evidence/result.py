@@ -1,4 +1,4 @@
-"""The answer of a study as data: a row per level, the pairwise comparisons, the conclusion. JSON by pydantic; pure.
+"""The answer of a study as data: a row per arm, the pairwise comparisons, the conclusion. JSON by pydantic; pure.
 
 `StudyResult.model_dump_json()` and `StudyResult.model_validate_json(text)` are inverse to each other.
 """
@@ -7,10 +7,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from showhow.methods.bench import Unit
+
 Verdict = Literal["better", "worse", "same", "unclear"]
 SpeedVerdict = Literal["faster", "slower", "unclear"]
 
 OPPOSITE: dict[Verdict, Verdict] = {"better": "worse", "worse": "better", "same": "same", "unclear": "unclear"}
+
+Setting = dict[str, JsonValue]
 
 
 class _Frozen(BaseModel):
@@ -25,26 +29,26 @@ class Estimate(_Frozen):
     high: float | None
 
 
-class LevelRow(_Frozen):
-    """One level, shown by its best trial; the counts of runs are over all trials of the level.
+class ArmRow(_Frozen):
+    """One arm in one setting, shown by its best trial; the counts of runs are over all trials of the arm there.
 
-    setting: what of the model, the task or the data the trials had in common, where the row is of these alone; empty
-    in the row of a level as a whole.
-
-    trial: None where no trial of the level is complete; then every figure of the trial is None or empty.
+    values: of the axes that are compared; setting: of those within which they are compared, empty where there is one
+    setting alone.
+    trial: None where no trial of the arm is complete; then every figure of the trial is None or empty.
     seeds, accuracies, examples, examples_until_solved: one entry per compared run, by seed; examples are those seen
-    in all, and None in the last means never.
+    in all, and None in the last means never. Both are empty where the runs do not say.
     failed_seeds: seeds of the best trial that failed and are missing from its figures (survivors only: read with
     care).
     learned: runs of which the accuracy lies nearer to the solved mark than to guessing; solved: runs at or above the
     mark.
-    seconds: wall time per run, mean. stopped: runs that a stop rule ended before they were comparable.
+    tokens, flops, seconds: spent per run, mean. stopped: runs that a stop rule ended before they were comparable.
     at_chance: no run learned, and the interval reaches down to what guessing gives.
     """
 
-    level: str
+    arm: str
     is_control: bool
-    setting: dict[str, JsonValue] = {}
+    values: dict[str, JsonValue] = {}
+    setting: Setting = {}
     trial: str | None = None
     params: dict[str, JsonValue] = {}
     seeds: tuple[int, ...] = ()
@@ -56,6 +60,8 @@ class LevelRow(_Frozen):
     learned: int | None = None
     steps_right: float | None = None
     examples: tuple[int, ...] = ()
+    tokens: float | None = None
+    flops: float | None = None
     examples_until_solved: tuple[int | None, ...] = ()
     tokens_per_reply: float | None = None
     seconds: float | None = None
@@ -69,16 +75,17 @@ class LevelRow(_Frozen):
 
 
 class Comparison(_Frozen):
-    """Two levels' accuracies. `difference` is first minus second; `verdict` is about the first.
+    """Two arms' accuracies in one setting. `difference` is first minus second; `verdict` is about the first.
 
-    p_value: Welch over seeds; p_adjusted: Holm over all pairs. p_learned: the exact test on how many runs learned,
-    closed over all levels; None where both levels learned equally often. seeds: the fewer of the two. seeds_needed:
-    seeds per level that would show a difference as large as the one observed; None where that is more than 100 or no
-    question.
+    p_value: Welch over seeds; p_adjusted: Holm over all pairs of the setting. p_learned: the exact test on how many
+    runs learned, closed over all arms; None where both arms learned equally often. seeds: the fewer of the two.
+    seeds_needed: seeds per arm that would show a difference as large as the one observed; None where that is more than
+    100 or no question.
     """
 
     first: str
     second: str
+    setting: Setting = {}
     difference: Estimate
     p_value: float | None
     p_adjusted: float | None
@@ -89,10 +96,12 @@ class Comparison(_Frozen):
 
 
 class SpeedComparison(_Frozen):
-    """Two levels that are equally good: which needs fewer examples until it has solved the task; about the first."""
+    """Two arms that are equally good in one setting: which needs fewer examples until it has solved the task; about
+    the first."""
 
     first: str
     second: str
+    setting: Setting = {}
     p_value: float
     p_adjusted: float
     verdict: SpeedVerdict
@@ -101,62 +110,92 @@ class SpeedComparison(_Frozen):
 
 
 class Recommendation(_Frozen):
-    """The level that the evidence supports, and the trial that reached it."""
+    """The arm that the evidence supports in a setting, and the trial that reached it."""
 
-    level: str
+    arm: str
+    setting: Setting = {}
     trial: str
     params: dict[str, JsonValue]
 
 
 class StudyResult(_Frozen):
     """All that a study found. chance: share right by uniform guessing; baseline: by always giving the commonest
-    answer.
+    answer, None where that is not known.
 
-    by_setting: where the study compares models, tasks or data too, a row for each of them and each level; claims are
-    made of `rows` only.
-    margin: accuracies that differ by less are the same for practical purposes. examples_saved: share of the whole
-    budget, all seeds of all trials, that goals and early stopping spared. conclusion: plain sentences. recommend: None
-    where nothing is supported.
+    margin: accuracies that differ by less are the same for practical purposes. by: the axes whose values the arms are.
+    settings: those within which arms are compared, in order; rows, comparisons, speed and recommendations come setting
+    by setting, and nothing is said over several at once. unit: in which arms are equal. shows_spending: whether the
+    table shows what was spent. budget_saved: share of the whole budget, in that unit and of all seeds of all trials,
+    that goals and early stopping spared. conclusion: plain sentences, those of a setting together. recommendations: at
+    most one a setting. notes: what to keep in mind about where the figures come from.
     """
 
     chance: float
-    baseline: float
+    baseline: float | None
     solved_at: float
     margin: float
-    rows: tuple[LevelRow, ...]
-    by_setting: tuple[LevelRow, ...] = ()
+    by: tuple[str, ...] = ("explanation",)
+    settings: tuple[Setting, ...] = ({},)
+    unit: Unit = "examples"
+    shows_spending: bool = False
+    rows: tuple[ArmRow, ...]
     comparisons: tuple[Comparison, ...]
     speed: tuple[SpeedComparison, ...]
-    examples_saved: float
+    budget_saved: float
     conclusion: tuple[str, ...] = ()
-    recommend: Recommendation | None = None
+    recommendations: tuple[Recommendation, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def guessing(self) -> float:
         """The better of the two ways to guess: what an accuracy must exceed to mean anything."""
-        return max(self.chance, self.baseline)
+        return max(self.chance, self.baseline or 0.0)
 
     @property
-    def compared(self) -> tuple[LevelRow, ...]:
+    def has_settings(self) -> bool:
+        """True where arms are compared within more than one setting."""
+        return len(self.settings) > 1
+
+    @property
+    def compared(self) -> tuple[ArmRow, ...]:
         """The rows that have a trial to compare."""
         return tuple(row for row in self.rows if row.accuracy is not None)
 
-    def row(self, level: str) -> LevelRow:
-        """Return a level's row. Raises KeyError for a level that the study does not have."""
-        for row in self.rows:
-            if row.level == level:
-                return row
-        raise KeyError(level)
+    @property
+    def recommend(self) -> Recommendation | None:
+        """The recommendation of a study with one setting; None where nothing is supported or there are several."""
+        return self.recommendations[0] if self.recommendations and not self.has_settings else None
 
-    def between(self, first: str, second: str) -> Comparison:
-        """Return the comparison of two levels, whichever way round it is stored. Raises KeyError where there is
-        none."""
-        for found in self.comparisons:
-            if {found.first, found.second} == {first, second}:
-                return found
-        raise KeyError(f"{first} and {second} were not compared")
+    def within(self, setting: Setting) -> "StudyResult":
+        """Return what was found in one setting, as the result of a study that has no other."""
+        return self.model_copy(
+            update={
+                "settings": (setting,),
+                "rows": tuple(row for row in self.rows if row.setting == setting),
+                "comparisons": tuple(found for found in self.comparisons if found.setting == setting),
+                "speed": tuple(found for found in self.speed if found.setting == setting),
+                "recommendations": tuple(found for found in self.recommendations if found.setting == setting),
+            }
+        )
 
-    def verdict(self, first: str, second: str) -> Verdict:
-        """Return what was found about `first` beside `second`. Raises KeyError where they were not compared."""
-        found = self.between(first, second)
+    def row(self, arm: str, setting: Setting | None = None) -> ArmRow:
+        """Return an arm's row. Raises KeyError for an arm that the study does not have, and where it has several
+        settings and none is given."""
+        found = [row for row in self.rows if row.arm == arm and setting in (None, row.setting)]
+        if len(found) != 1:
+            raise KeyError(f"{arm}: {len(found)} rows; arms and settings: {[(r.arm, r.setting) for r in self.rows]}")
+        return found[0]
+
+    def between(self, first: str, second: str, setting: Setting | None = None) -> Comparison:
+        """Return the comparison of two arms, whichever way round it is stored. Raises KeyError where there is none, and
+        where there are several settings and none is given."""
+        pair = {first, second}
+        found = [one for one in self.comparisons if {one.first, one.second} == pair and setting in (None, one.setting)]
+        if len(found) != 1:
+            raise KeyError(f"{first} and {second} have {len(found)} comparisons")
+        return found[0]
+
+    def verdict(self, first: str, second: str, setting: Setting | None = None) -> Verdict:
+        """Return what was found about `first` beside `second`. Raises KeyError as `between` does."""
+        found = self.between(first, second, setting)
         return found.verdict if found.first == first else OPPOSITE[found.verdict]

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from showhow.evidence.result import LevelRow, StudyResult
+from showhow.evidence.result import ArmRow, StudyResult
 from showhow.evidence.settings import axis_in_words, settings_in_words, values_in_words
 from showhow.evidence.wording import ABSENT, duration, listed, param, share, varying
 
@@ -64,42 +64,63 @@ class ResultTable:
             yield Text(f"not shown at this width: {', '.join(column.name for column in hidden)}")
 
 
-def result_table(result: StudyResult, title: str, question: str) -> ResultTable:
-    """Return the table of a study: a row per level, a column per figure, and per param that varies between the rows."""
-    return ResultTable(f"{title} · {question}", _columns(result.rows), _caption(result), _notes(result))
+def result_table(result: StudyResult, title: str, question: str = "") -> ResultTable:
+    """Return the table of a result: a row per arm and setting, a column per axis, per figure, and per param that varies
+    between the rows."""
+    heading = " · ".join(part for part in (title, question) if part)
+    return ResultTable(heading, _columns(result), _caption(result), _notes(result))
 
 
-def setting_table(result: StudyResult) -> ResultTable | None:
-    """Return the table of the levels at each setting that the study compares (see settings.py); None where it compares
-    the levels alone."""
-    rows = result.by_setting
-    if not rows:
-        return None
-    axes = [
-        Column(axis_in_words(axis), tuple(values_in_words(axis, [row.setting[axis] for row in rows])), rank=0)
-        for axis in rows[0].setting
-    ]
-    title = f"The same by {listed([column.name for column in axes])}, each level by its best trial there"
-    places = settings_in_words([row.setting for row in rows])
-    notes = tuple(note for row, place in zip(rows, places, strict=True) for note in _survivors(row, f"{place}, "))
-    return ResultTable(title, (*axes, *_columns(rows)), "The conclusion rests on the first table alone.", notes)
-
-
-def _columns(rows: Sequence[LevelRow]) -> tuple[Column, ...]:
-    """Return a column per figure of the rows, and per param that varies between them and is no setting."""
+def _columns(result: StudyResult) -> tuple[Column, ...]:
+    rows = result.rows
     columns = [
-        Column("explanation", tuple(_level(row) for row in rows), rank=0),
+        *_settings(result),
+        *_arms(result),
         Column("accuracy", tuple(_accuracy(row) for row in rows), rank=0),
         Column("solved", tuple(_solved(row) for row in rows), rank=0),
         Column("steps\nright", tuple(share(row.steps_right) for row in rows), rank=4),
         Column("examples\nuntil solved", tuple(until_solved(row) for row in rows), rank=1),
         Column("tokens\nper reply", tuple(_tokens(row) for row in rows), rank=2),
+        *(_spending(rows) if result.shows_spending else ()),
         Column("time\nper run", tuple(_time(row) for row in rows), rank=20),
-        *_params(rows),
+        *_params(result),
         *_splits(rows),
         Column("runs\n(stopped early)", tuple(_runs(row) for row in rows), rank=19),
     ]
     return tuple(column for column in columns if column.rank == 0 or set(column.cells) != {ABSENT})
+
+
+def _settings(result: StudyResult) -> list[Column]:
+    """Return a column per axis within which is compared, where there is more than one setting."""
+    axes = result.settings[0] if result.has_settings else ()
+    return [
+        Column(axis_in_words(axis), tuple(values_in_words(axis, [row.setting[axis] for row in result.rows])), rank=0)
+        for axis in axes
+    ]
+
+
+def _arms(result: StudyResult) -> list[Column]:
+    """Return a column per axis that is compared; the last says which arms are controls."""
+    columns = []
+    for axis in result.by:
+        values = [row.values.get(axis, row.arm if len(result.by) == 1 else None) for row in result.rows]
+        cells = values_in_words(axis, values)
+        if axis == result.by[-1]:
+            cells = [
+                f"{cell} (control)" if row.is_control else cell for cell, row in zip(cells, result.rows, strict=True)
+            ]
+        columns.append(Column(axis_in_words(axis), tuple(cells), rank=0))
+    return columns
+
+
+def _spending(rows: Sequence[ArmRow]) -> list[Column]:
+    """Return what a run spent in each of the three units, mean."""
+    examples = [sum(row.examples) / len(row.examples) if row.examples else None for row in rows]
+    return [
+        Column("examples\nper run", tuple(_amount(value) for value in examples), rank=3),
+        Column("tokens\nper run", tuple(_amount(row.tokens) for row in rows), rank=3),
+        Column("FLOPs\nper run", tuple(_amount(row.flops) for row in rows), rank=3),
+    ]
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[Column]]:
@@ -115,7 +136,7 @@ def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[Colum
     return shown, [column for place, column in enumerate(columns) if place not in taken]
 
 
-def until_solved(row: LevelRow) -> str:
+def until_solved(row: ArmRow) -> str:
     """Return the least and the most examples until a run solved the task; `never` is more than any number."""
     solved = sorted(time for time in row.examples_until_solved if time is not None)
     if not row.examples_until_solved:
@@ -126,52 +147,56 @@ def until_solved(row: LevelRow) -> str:
     return "-".join(dict.fromkeys(ends))
 
 
-def _level(row: LevelRow) -> str:
-    return f"{row.level} (control)" if row.is_control else row.level
+def _amount(value: float | None) -> str:
+    """Return an amount as people read it: `16,000`, `2.41e6`, `3.1e13`."""
+    if value is None:
+        return ABSENT
+    return f"{value:,.0f}" if value < 1e6 else f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
 
 
-def _accuracy(row: LevelRow) -> str:
+def _accuracy(row: ArmRow) -> str:
     if row.accuracy is None:
         return "no complete trial"
     interval = f" [{share(row.accuracy.low)}, {share(row.accuracy.high)}]" if row.accuracy.low is not None else ""
     return share(row.accuracy.mean) + interval + ("*" if row.failed_seeds else "")
 
 
-def _solved(row: LevelRow) -> str:
+def _solved(row: ArmRow) -> str:
     """Return how many runs solved the task; a run that failed did not."""
     return ABSENT if row.solved is None else f"{row.solved} of {len(row.seeds) + len(row.failed_seeds)}"
 
 
-def _tokens(row: LevelRow) -> str:
+def _tokens(row: ArmRow) -> str:
     if row.tokens_per_reply is None:
         return ABSENT
     return f"{row.tokens_per_reply:,.0f}" if row.tokens_per_reply >= 9.95 else f"{row.tokens_per_reply:.2g}"
 
 
-def _time(row: LevelRow) -> str:
+def _time(row: ArmRow) -> str:
     return ABSENT if row.seconds is None else duration(row.seconds)
 
 
-def _runs(row: LevelRow) -> str:
+def _runs(row: ArmRow) -> str:
     return f"{row.runs} ({row.stopped})"
 
 
-def _params(rows: Sequence[LevelRow]) -> list[Column]:
-    """Return a column per param in which the rows' best trials differ; one that no level has is not a column."""
-    settings = {axis for row in rows for axis in row.setting}
-    params = [row.params for row in rows if row.trial is not None]
-    names = [name for name in varying(params) if name not in settings]
+def _params(result: StudyResult) -> list[Column]:
+    """Return a column per param in which the rows' best trials differ; one that no arm has, or that belongs to what is
+    compared, is not a column."""
+    axes = {*result.by, *(axis for setting in result.settings for axis in setting)}
+    params = [row.params for row in result.rows if row.trial is not None]
+    names = [name for name in varying(params) if name not in axes and name.partition(".")[0] not in axes]
     return [
         Column(
             _two_lines(f"best {name.replace('_', ' ')}"),
-            tuple(param(row.params.get(name)) for row in rows),
+            tuple(param(row.params.get(name)) for row in result.rows),
             rank=5 + place,
         )
         for place, name in enumerate(names)
     ]
 
 
-def _splits(rows: Sequence[LevelRow]) -> list[Column]:
+def _splits(rows: Sequence[ArmRow]) -> list[Column]:
     names = sorted({name for row in rows for name in row.splits})
     return [
         Column(
@@ -193,25 +218,24 @@ def _two_lines(words: str) -> str:
 
 
 def _caption(result: StudyResult) -> str:
-    guessing = f"chance {share(result.chance)} · always the commonest answer {share(result.baseline)}"
+    guessing = f"chance {share(result.chance)}"
+    if result.baseline is not None:
+        guessing += f" · always the commonest answer {share(result.baseline)}"
     return f"{guessing} · solved from {result.solved_at:g} · 95% intervals over seeds and questions"
 
 
 def _notes(result: StudyResult) -> tuple[str, ...]:
-    """Return what is missing: failed seeds behind a figure, failed and interrupted runs."""
+    """Return what is missing: failed seeds behind a figure, failed and interrupted runs; and the result's own notes."""
     notes = []
-    for row in result.rows:
-        notes += _survivors(row)
+    places = settings_in_words([row.setting for row in result.rows]) if result.has_settings else []
+    for index, row in enumerate(result.rows):
+        name = f"{places[index]}, {row.arm}" if places else row.arm
+        if row.failed_seeds:
+            seeds = listed([str(seed) for seed in row.failed_seeds])
+            notes.append(f"* {name}: without failed seed {seeds}; what survived may be the better part")
         if row.failed:
             reason = f" ({row.failure})" if row.failure else ""
-            notes.append(f"{row.level}: {row.failed} of {row.runs} runs failed{reason}")
+            notes.append(f"{name}: {row.failed} of {row.runs} runs failed{reason}")
         if row.interrupted:
-            notes.append(f"{row.level}: {row.interrupted} of {row.runs} runs were interrupted")
-    return tuple(notes)
-
-
-def _survivors(row: LevelRow, place: str = "") -> list[str]:
-    if not row.failed_seeds:
-        return []
-    seeds = listed([str(seed) for seed in row.failed_seeds])
-    return [f"* {place}{row.level}: without failed seed {seeds}; what survived may be the better part"]
+            notes.append(f"{name}: {row.interrupted} of {row.runs} runs were interrupted")
+    return (*notes, *result.notes)

@@ -136,14 +136,15 @@ def register_run(folder: StudyFolder, run: ExportedRun) -> tuple[str, bool]:
     grades = run.outcome.grades or ()
     accuracy = f"{sum(grades) / len(grades):.4f}" if grades else "unknown"
     trial = run.exported.trial
-    tags = {"study": folder.name, "level": trial.level.value, "trial": trial.name, "test_accuracy": accuracy}
+    tags = {"study": folder.name, "arm": trial.arm, "level": trial.level.value, "trial": trial.name}
     level = f"{trial.task.kind} at the explanation level {trial.level.value}"
+    arm = "" if trial.arm == trial.level.value else f", arm {trial.arm}"
     model = ModelToRegister(
         folder=run.folder,
         name=folder.name,
         run=run.exported.run,
-        description=f"{run.exported.run} of the study {folder.name}: {level}, test accuracy {accuracy}",
-        tags={f"showhow.{name}": value for name, value in tags.items()},
+        description=f"{run.exported.run} of the study {folder.name}: {level}{arm}, test accuracy {accuracy}",
+        tags={f"showhow.{name}": value for name, value in (tags | {"test_accuracy": accuracy}).items()},
         questions=[run.example],
         asked_by=Path(__file__).parents[1] / "export" / "served_replies.py",
     )

@@ -9,7 +9,7 @@ from typing import Any
 from showhow.errors import UserError, nearest
 from showhow.evidence.journal import is_finished, last_start, read_outcomes
 from showhow.evidence.outcome import RunOutcome
-from showhow.evidence.result import LevelRow, StudyResult
+from showhow.evidence.result import ArmRow, StudyResult
 from showhow.fingerprint import Json
 from showhow.home.folder import StudyFolder
 from showhow.metrics import TEST
@@ -51,9 +51,9 @@ class PastStudy:
         if self._is_finished:
             with contextlib.suppress(OSError, ValueError):  # removed, or of another version
                 return StudyResult.model_validate_json(self.folder.results.read_bytes(), strict=True)
-        from showhow.home.results import stored_result  # loads scipy and matplotlib: a second
+        from showhow.home.results import Results  # loads scipy and matplotlib: a second
 
-        return stored_result(self.folder)[1]
+        return Results(self.folder).result
 
     @property
     def _is_finished(self) -> bool:
@@ -74,37 +74,37 @@ class PastStudy:
 
     def best(self) -> PastRun:
         """Return a run of the trial that the study recommends or, where it recommends none, of the best by validation
-        accuracy: of its runs whose weights are there the best by validation accuracy; where none is, of its level's.
+        accuracy: of its runs whose weights are there the best by validation accuracy; where none is, of its arm's.
 
-        Raises UserError when the study is not finished, or of that level no weights are there."""
+        Raises UserError when the study is not finished, or of that arm no weights are there."""
         if not self._is_finished:
             raise UserError(
                 f'the study "{self.folder.name}" is not finished; go on with "showhow run", or name a run that is, '
                 f"with --run. Runs with weights: {self._listed()}"
             )
-        level, trial = self._recommended()
-        kept = [run for run in self._finished() if run.start.arm == level and self.is_kept(run)]
+        arm, trial = self._recommended()
+        kept = [run for run in self._finished() if run.start.arm == arm and self.is_kept(run)]
         if not kept:
             raise UserError(
-                f"no weights of the level {level}, the best of {self.folder.name}, were kept. Runs with weights: "
+                f"no weights of {arm}, the best of {self.folder.name}, were kept. Runs with weights: "
                 f"{self._listed()}; name one with --run. {_KEEP}"
             )
         return min(kept, key=lambda run: (run.start.trial != trial, -(run.outcome.selection or 0.0), run.start.seed))
 
     def _recommended(self) -> tuple[str, str]:
-        """Return the level and the trial that the study recommends, or of the trials that speak for a level the one of
+        """Return the arm and the trial that the study recommends, or of the trials that speak for an arm the one of
         the highest mean validation accuracy, controls last."""
         if self.result.recommend is not None:
-            return self.result.recommend.level, self.result.recommend.trial
+            return self.result.recommend.arm, self.result.recommend.trial
         rows = [row for row in self.result.compared if not row.is_control] or list(self.result.compared)
         if not rows:
             raise UserError(f"{self.folder.name} has no complete trial, so there is no best one; name a run with --run")
 
-        def accuracy(row: LevelRow) -> float:
+        def accuracy(row: ArmRow) -> float:
             return fmean(run.outcome.selection or 0.0 for run in self._finished() if run.start.trial == row.trial)
 
         best = max(rows, key=accuracy)
-        return best.level, str(best.trial)
+        return best.arm, str(best.trial)
 
     def _finished(self) -> list[PastRun]:
         return [run for run in self._runs.values() if run.outcome.grades is not None]

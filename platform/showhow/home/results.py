@@ -1,38 +1,160 @@
-"""A study's result read from its folder. It needs neither Ray nor MLflow, so it shows at once, also while a study
-runs."""
+"""A study's result read from its folder, also while it runs. It needs neither Ray nor MLflow, so it shows at once."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from showhow.evidence.compare import compare
+from showhow.evidence.design import Design
 from showhow.evidence.journal import guessing, is_finished, read_outcomes
+from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.plots import accuracy_picture
 from showhow.evidence.result import StudyResult
-from showhow.evidence.settings import settings_of
-from showhow.home.folder import StudyFolder
-from showhow.study.study import Study
+from showhow.evidence.settings import settings_in_words
+from showhow.home.folder import StudyFolder, home_folder
+from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.study.study import EXPLANATION, Study
 from showhow.tracking.jsonl import read_events
+from showhow.tracking.tracker import Event
+
+if TYPE_CHECKING:
+    import pandas
+
+_Columns = dict[str, list[Any]]
 
 
-def stored_result(folder: StudyFolder) -> tuple[Study, StudyResult]:
-    """Return a study and what its journal tells so far."""
-    study = folder.study()
-    events = read_events(folder.journal)
-    chance, baseline = guessing(events)
-    levels = [level.value for level in study.levels]
-    solved_at, settings = study.evaluation.solved_accuracy, settings_of(study.search)
-    return study, compare(read_outcomes(events), chance, baseline, solved_at, levels, settings)
+def results(name: str, home: Path | str | None = None) -> "Results":
+    """Return what a study has found so far, also while it runs. home: the folder of all studies (default: SHOWHOW_HOME
+    or showhow-runs). Raises UserError where there is no study of this name."""
+    return Results(StudyFolder.existing(home_folder() if home is None else Path(home).resolve(), name))
 
 
-def is_over(folder: StudyFolder) -> bool:
-    """True when the study has come to its end: no run is left to do."""
-    return is_finished(read_events(folder.journal))
+class Results:
+    """What a study's journal held when this was made: make it again to see what has happened since."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        """Raises UserError when the folder cannot be read."""
+        self.folder = folder
+        self.study: Study = folder.study()
+        self._events: list[Event] = read_events(folder.journal)
+
+    @cached_property
+    def outcomes(self) -> list[RunOutcome]:
+        """How each run that has started went, or goes, in the order in which they started."""
+        return read_outcomes(self._events)
+
+    @cached_property
+    def result(self) -> StudyResult:
+        """The rows, comparisons and conclusion so far."""
+        chance, baseline = guessing(self._events)
+        solved_at = self.study.evaluation.solved_accuracy
+        return compare(self.outcomes, chance, baseline, solved_at, Design.of(self.study))
+
+    @property
+    def is_over(self) -> bool:
+        """True when no run of the study is left to do."""
+        return is_finished(self._events)
+
+    def frame(self) -> "pandas.DataFrame":
+        """Return a row per run that has started. Columns: arm; the axes within which is compared, those that are
+        compared and those that are tuned, by their names; trial, seed; status (`finished`, `stopped`, `failed`,
+        `interrupted`, or `unfinished` for a run of which the end has not been recorded), level; the last accuracy on
+        each split (`validation/accuracy`, `test/accuracy` ...), shares; examples, tokens, flops and seconds spent;
+        stopped_by, reason."""
+        return _frame(_runs_of(self.study, self.outcomes))
+
+    def answers(self) -> "pandas.DataFrame":
+        """Return a row per test question that a finished run was graded on, which `showhow.verdict` takes. Columns:
+        arm, is_control, setting (in words), trial, seed, question (its place in the test set), right, validation (the
+        run's accuracy), examples, tokens, flops (what the run spent)."""
+        frame = _frame(_answers_of(self.outcomes))
+        places = settings_in_words([dict(setting) for setting in self.study.settings])
+        for column, names in (("arm", [arm.name for arm in self.study.arms]), ("setting", places)):
+            if column in frame:  # categories keep the order of the study
+                frame[column] = frame[column].astype(_ordered(names, frame[column]))
+        return frame
+
+
+def _runs_of(study: Study, outcomes: Sequence[RunOutcome]) -> _Columns:
+    values = {arm.name: arm.values for arm in study.arms}
+    within = list(dict.fromkeys(axis for setting in study.settings for axis in setting))
+    tuned = [axis for axis in study.search.axes if axis not in (*within, *study.by, EXPLANATION)]
+    columns: _Columns = {"arm": [run.arm for run in outcomes]}
+    columns |= {axis: [run.setting.get(axis) for run in outcomes] for axis in within}
+    columns |= {axis: [values.get(run.arm, {}).get(axis) for run in outcomes] for axis in study.by}
+    columns |= {axis: [run.params.get(axis) for run in outcomes] for axis in tuned}
+    columns |= {
+        "trial": [run.trial for run in outcomes],
+        "seed": [run.seed for run in outcomes],
+        "status": [run.status if run.has_ended else "unfinished" for run in outcomes],
+        "level": [run.level for run in outcomes],
+        on_split(VALIDATION, "accuracy"): [run.selection for run in outcomes],
+        on_split(TEST, "accuracy"): [_share_right(run) for run in outcomes],
+    }
+    further = dict.fromkeys(split for run in outcomes for split in run.splits)
+    columns |= {on_split(split, "accuracy"): [run.splits.get(split) for run in outcomes] for split in further}
+    for name in ("examples", "tokens", "flops", "seconds", "stopped_by", "reason"):
+        columns[name] = [getattr(run, name) for run in outcomes]
+    return columns
+
+
+def _answers_of(outcomes: Sequence[RunOutcome]) -> _Columns:
+    graded = [(run, run.grades) for run in outcomes if run.grades is not None]
+    places = settings_in_words([run.setting for run, _ in graded]) or [""] * len(graded)
+    columns: _Columns = {
+        "arm": [run.arm for run, grades in graded for _ in grades],
+        "is_control": [run.is_control for run, grades in graded for _ in grades],
+    }
+    if any(places):
+        columns["setting"] = [place for (_, grades), place in zip(graded, places, strict=True) for _ in grades]
+    columns |= {
+        "trial": [run.trial for run, grades in graded for _ in grades],
+        "seed": [run.seed for run, grades in graded for _ in grades],
+        "question": [question for _, grades in graded for question in range(len(grades))],
+        "right": [right for _, grades in graded for right in grades],
+    }
+    known = {"validation": "selection", "examples": "examples", "tokens": "tokens", "flops": "flops"}
+    for name, field in known.items():
+        if all(getattr(run, field) is not None for run, _ in graded):
+            columns[name] = [getattr(run, field) for run, grades in graded for _ in grades]
+    return columns
+
+
+def _share_right(run: RunOutcome) -> float | None:
+    return sum(run.grades) / len(run.grades) if run.grades else None
+
+
+def _frame(columns: _Columns) -> "pandas.DataFrame":
+    import pandas  # loads for half a second
+
+    return pandas.DataFrame(columns)
+
+
+def _ordered(names: list[str], column: "pandas.Series") -> "pandas.CategoricalDtype":
+    import pandas
+
+    others = [name for name in column.unique() if name not in names]
+    return pandas.CategoricalDtype([*names, *others], ordered=True)
+
+
+def final_metrics(result: StudyResult) -> dict[str, float]:
+    """Return the test accuracy of each arm's best trial as a metric of the study: `long/test/accuracy`, with several
+    settings `layers 2/long/test/accuracy`."""
+    places = settings_in_words([row.setting for row in result.rows]) if result.has_settings else [""] * len(result.rows)
+    return {
+        "/".join(part for part in (place, row.arm, on_split(TEST, "accuracy")) if part): row.accuracy.mean
+        for place, row in zip(places, result.rows, strict=True)
+        if row.accuracy is not None
+    }
 
 
 def write_result(folder: StudyFolder) -> StudyResult:
-    """Compare what the journal tells, and write `results.json` and the picture beside it."""
-    study, result = stored_result(folder)
+    """Compare what the journal holds, and write `results.json` and the picture into the study's folder."""
+    found = Results(folder)
     partial = folder.results.with_suffix(".partial")
-    partial.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.write_text(found.result.model_dump_json(indent=2) + "\n", encoding="utf-8")
     partial.replace(folder.results)
-    outcomes = read_outcomes(read_events(folder.journal))
-    if any(outcome.curve for outcome in outcomes):
-        accuracy_picture(outcomes, result, folder.picture, study.question)
-    return result
+    if any(outcome.curve for outcome in found.outcomes):
+        accuracy_picture(found.outcomes, found.result, folder.picture, found.study.question)
+    return found.result

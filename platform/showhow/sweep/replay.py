@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from showhow.evidence.settings import settings_of
 from showhow.processes.ladder import INFEASIBLE
 from showhow.study.plan import planned_trials
 from showhow.study.study import Study
@@ -55,10 +54,8 @@ def replay(study: Study, events: list[Event]) -> Past:
 
 
 def _settings(study: Study) -> dict[str, Setting]:
-    """Return by trial which of the settings it has that the study compares beside the levels; nothing where it compares
-    none."""
-    axes = list(dict.fromkeys(axis for setting in settings_of(study.search) for axis in setting))
-    return {trial.name: tuple(trial.point[axis] for axis in axes) for trial in study.trials} if axes else {}
+    """Return by trial within which setting its arm is compared; nothing where the study has one setting."""
+    return {trial.name: tuple(trial.setting.values()) for trial in study.trials} if len(study.settings) > 1 else {}
 
 
 def _end(past: Past, start: RunStarted, event: RunEnded) -> None:

@@ -23,7 +23,6 @@ from showhow.fingerprint import Json
 from showhow.home.folder import StudyFolder, home_folder
 from showhow.home.retention import Keeper
 from showhow.machines.room import Cluster, Demand
-from showhow.metrics import on_split
 from showhow.processes.cluster import connected
 from showhow.study.plan import planned_trials
 from showhow.study.study import Study
@@ -139,11 +138,9 @@ class _Sitting:
         self.beside.submit(importlib.import_module, "showhow.home.results")
 
     def _end(self, status: RunStatus, result: StudyResult) -> None:
-        metrics = {
-            f"{row.level}/{on_split('test', 'accuracy')}": row.accuracy.mean
-            for row in result.rows
-            if row.accuracy is not None
-        }
+        from showhow.home.results import final_metrics
+
+        metrics = final_metrics(result)
         folder = self.folder
         files = [str(path) for path in (folder.picture, folder.results, folder.definition) if path.exists()]
         self.tracker.record(StudyEnded(status, " ".join(result.conclusion), files, metrics, time.time()))

@@ -38,10 +38,10 @@ def study_tags(event: StudyStarted, study_id: str) -> dict[str, str]:
 def run_tags(event: RunStarted, study: str, study_id: str) -> dict[str, str]:
     """Return the tags of one run; `study` and `study_id` name the study it belongs to."""
     tags = {"showhow.study": study, STUDY_ID: study_id, "showhow.kind": "run", RUN: event.run}
+    setting = {f"showhow.setting.{axis}": str(value) for axis, value in event.setting.items()}
     told = {"trial": event.trial, "seed": event.seed, "arm": event.arm, "level": event.level, "attempt": event.attempt}
-    return _clean_tags(
-        {**tags, **{f"showhow.{key}": str(value) for key, value in told.items()}, "showhow.status": "running"}
-    )
+    named = {f"showhow.{key}": str(value) for key, value in told.items()}
+    return _clean_tags({**tags, **named, **setting, "showhow.status": "running"})
 
 
 def end_tags(event: RunEnded, notes: str) -> dict[str, str | None]:
@@ -89,8 +89,14 @@ def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, str]:
             params.update(flatten(inner, f"{name}."))
         else:
             text = inner if isinstance(inner, str) and inner else json.dumps(inner, ensure_ascii=False)
-            params[re.sub(r"[^/\w.\- :]", "_", name)[:LONGEST_KEY]] = _shorten(redact(text), LONGEST_PARAM)
+            params[mlflow_key(name)] = _shorten(redact(text), LONGEST_PARAM)
     return params
+
+
+def mlflow_key(name: str) -> str:
+    """Return the name of a metric or a param with what MLflow does not allow there replaced: an arm may be called
+    `plain, long`."""
+    return re.sub(r"[^/\w.\- :]", "_", name)[:LONGEST_KEY]
 
 
 def in_batches(params: Mapping[str, str]) -> Iterator[dict[str, str]]:

@@ -80,7 +80,7 @@ class News:
 def metrics_of(event: Reported | StudyEnded, step: int) -> list[Metric]:
     """Return an event's metrics as points at `step`."""
     milliseconds = int(event.seconds_since_epoch * 1000)
-    return [Metric(name, value, milliseconds, step) for name, value in event.metrics.items()]
+    return [Metric(content.mlflow_key(name), value, milliseconds, step) for name, value in event.metrics.items()]
 
 
 def end_of(event: RunEnded | StudyEnded) -> tuple[str, int]:

@@ -121,7 +121,7 @@ def check_reachable(uri: str) -> None:
 
 
 def publish_views(uri: str, study_dir: Path, base: str, experiment: str = EXPERIMENT) -> dict[str, str]:
-    """Write our views of the study into the store at `uri`; return their addresses by name ("study", "levels").
+    """Write our views of the study into the store at `uri`; return their addresses by name ("arms", "study").
 
     `base` is the address of the UI, such as http://127.0.0.1:5000. Raises UserError when the store has no such study.
     """

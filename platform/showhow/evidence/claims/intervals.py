@@ -1,13 +1,13 @@
 """Intervals from a bootstrap over seeds and over questions: what varies between runs comes first. Pure.
 
 The design is crossed: all runs of a study answer the same test questions. One replicate draws one set of questions,
-with replacement, for all levels, and for each level one set of its seeds, with replacement; a level's accuracy is the
+with replacement, for all arms, and for each arm one set of its seeds, with replacement; an arm's accuracy is the
 mean over both (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1 (2007) 386-411). Intervals are
 percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
 With few seeds they are too narrow: of runs that learn with probability 0.5 the 95% interval of three seeds holds the
 truth in 75 of 100 studies and of five in 94; at probability 0.2 in 48 and 66, since seeds that all failed to learn
-show no sign of the others. So no claim rests on an interval alone (see claims.py), and the number of runs that solved
+show no sign of the others. So no claim rests on an interval alone (see accuracy.py), and the number of runs that solved
 the task stands beside it.
 """
 
@@ -27,23 +27,23 @@ Floats = NDArray[np.float64]
 
 
 def bootstrap_accuracies(grades: Mapping[str, NDArray[np.bool_]]) -> dict[str, Floats]:
-    """Return each level's bootstrapped mean accuracies, shape (REPLICATES,); replicates of two levels share
+    """Return each arm's bootstrapped mean accuracies, shape (REPLICATES,); replicates of two arms share
     questions.
 
-    grades: per level, shape (seeds, questions), with the same questions for all. A level's replicates depend on its
-    own grades and on nothing else, so a further level does not change them.
+    grades: per arm, shape (seeds, questions), with the same questions for all. An arm's replicates depend on its
+    own grades and on nothing else, so a further arm does not change them.
     """
     if not grades:
         return {}
     by_run = _replicate_runs(np.vstack(list(grades.values())))
     ends = np.cumsum([len(runs) for runs in grades.values()])[:-1]
-    per_level = np.split(by_run, ends, axis=1)
-    return {level: _resample_seeds(level, runs) for level, runs in zip(grades, per_level, strict=True)}
+    per_arm = np.split(by_run, ends, axis=1)
+    return {arm: _resample_seeds(arm, runs) for arm, runs in zip(grades, per_arm, strict=True)}
 
 
-def bootstrap_seeds(level: str, values: Sequence[float]) -> Floats:
+def bootstrap_seeds(arm: str, values: Sequence[float]) -> Floats:
     """Return bootstrapped means of one value per seed, shape (REPLICATES,); seeds are drawn as for the accuracy."""
-    return _resample_seeds(level, np.broadcast_to(np.asarray(values, dtype=np.float64), (REPLICATES, len(values))))
+    return _resample_seeds(arm, np.broadcast_to(np.asarray(values, dtype=np.float64), (REPLICATES, len(values))))
 
 
 def estimate(mean: float, replicates: Floats) -> Estimate:
@@ -66,8 +66,8 @@ def _replicate_runs(grades: NDArray[np.bool_]) -> Floats:
     return np.divide(np.vstack(parts), questions, dtype=np.float64)
 
 
-def _resample_seeds(level: str, by_run: Floats) -> Floats:
+def _resample_seeds(arm: str, by_run: Floats) -> Floats:
     seeds = by_run.shape[1]
-    rng = np.random.default_rng(seed_for("bootstrap", "seeds", level))
+    rng = np.random.default_rng(seed_for("bootstrap", "seeds", arm))
     drawn = rng.integers(0, seeds, size=(REPLICATES, seeds))
     return np.asarray(np.take_along_axis(by_run, drawn, axis=1).mean(axis=1), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Which of two equally good levels needs fewer examples until it has solved the task. Pure.
+"""Which of two equally good arms needs fewer examples until it has solved the task. Pure.
 
 A run that never solved it is censored at the examples it has seen. Two runs are ordered where the data order them:
 one solved the task before the other did, or before the other gave up. With one budget for all that makes "never"
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from showhow.evidence.claims import ALPHA, FEWEST_SEEDS, MOST_SEEDS, POWER_QUANTILE, holm
-from showhow.evidence.result import Comparison, LevelRow, SpeedComparison, SpeedVerdict
+from showhow.evidence.claims.accuracy import ALPHA, FEWEST_SEEDS, MOST_SEEDS, POWER_QUANTILE, holm
+from showhow.evidence.result import ArmRow, Comparison, SpeedComparison, SpeedVerdict
 
 MOST_SPLITS = 20_000  # list every way to split the runs up to here (8 beside 8); the normal limit is good beyond
 
@@ -29,18 +29,19 @@ class Times:
     solved: tuple[bool, ...]
 
 
-def times_of(row: LevelRow) -> Times:
-    """Return when the compared runs of a level solved the task."""
+def times_of(row: ArmRow) -> Times:
+    """Return when the compared runs of an arm solved the task."""
     until = row.examples_until_solved
     seen = tuple(end if time is None else time for time, end in zip(until, row.examples, strict=True))
     return Times(seen, tuple(time is not None for time in until))
 
 
-def compare_speed(rows: Sequence[LevelRow], comparisons: Sequence[Comparison]) -> tuple[SpeedComparison, ...]:
-    """Compare the pairs of levels that are the same in accuracy and that have solved the task at least once each."""
-    by_level = {row.level: row for row in rows}
-    pairs = [(by_level[found.first], by_level[found.second]) for found in comparisons if found.verdict == "same"]
-    pairs = [(first, second) for first, second in pairs if first.solved and second.solved]
+def compare_speed(rows: Sequence[ArmRow], comparisons: Sequence[Comparison]) -> tuple[SpeedComparison, ...]:
+    """Compare the pairs of arms of a setting that are the same in accuracy, that have solved the task at least once
+    each, and whose runs say when."""
+    by_arm = {row.arm: row for row in rows}
+    pairs = [(by_arm[found.first], by_arm[found.second]) for found in comparisons if found.verdict == "same"]
+    pairs = [(a, b) for a, b in pairs if a.solved and b.solved and a.examples_until_solved and b.examples_until_solved]
     p_values = [rank_test(times_of(first), times_of(second)) for first, second in pairs]
     return tuple(
         _compared(pair, p_value, p_adjusted, len(pairs))
@@ -75,7 +76,7 @@ def _earlier(times: Times) -> NDArray[np.int64]:
 
 
 def seeds_for_order(earlier: float, pairs: int) -> int | None:
-    """Return the fewest seeds per level that show the share `earlier` four times in five, or None above 100.
+    """Return the fewest seeds per arm that show the share `earlier` four times in five, or None above 100.
 
     Noether, Journal of the American Statistical Association 82 (1987) 645-647: for two groups of n,
     n = (z(1 - alpha/2) + z(0.8))^2 / (6 (earlier - 1/2)^2); and no fewer than n with 2 pairs / C(2n, n) < 5%.
@@ -89,7 +90,7 @@ def seeds_for_order(earlier: float, pairs: int) -> int | None:
     return needed if needed <= MOST_SEEDS else None
 
 
-def _compared(pair: tuple[LevelRow, LevelRow], p_value: float, p_adjusted: float, pairs: int) -> SpeedComparison:
+def _compared(pair: tuple[ArmRow, ArmRow], p_value: float, p_adjusted: float, pairs: int) -> SpeedComparison:
     first, second = pair
     seeds = min(len(first.seeds), len(second.seeds))
     earlier = share_earlier(times_of(first), times_of(second))
@@ -98,8 +99,9 @@ def _compared(pair: tuple[LevelRow, LevelRow], p_value: float, p_adjusted: float
         verdict = "faster" if earlier > 0.5 else "slower"
     needed = seeds_for_order(earlier, pairs) if verdict == "unclear" else None
     return SpeedComparison(
-        first=first.level,
-        second=second.level,
+        first=first.arm,
+        second=second.arm,
+        setting=first.setting,
         p_value=p_value,
         p_adjusted=p_adjusted,
         verdict=verdict,
