@@ -8,16 +8,37 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from showhow.errors import TrialError, UserError
+    from showhow.kinds import register
+    from showhow.methods.base import Method
+    from showhow.metrics import Metric
     from showhow.study.study import Study
     from showhow.sweep.run_study import run_study
+    from showhow.tasks.base import Task
+    from showhow.tasks.explain import Level
 
 __version__ = "0.1.0"
-__all__ = ["Study", "TrialError", "UserError", "__version__", "run_study"]
+__all__ = [
+    "Level",
+    "Method",
+    "Metric",
+    "Study",
+    "Task",
+    "TrialError",
+    "UserError",
+    "__version__",
+    "register",
+    "run_study",
+]
 
 _HOMES = {
+    "Level": "showhow.tasks.explain",
+    "Method": "showhow.methods.base",
+    "Metric": "showhow.metrics",
     "Study": "showhow.study.study",
+    "Task": "showhow.tasks.base",
     "TrialError": "showhow.errors",
     "UserError": "showhow.errors",
+    "register": "showhow.kinds",
     "run_study": "showhow.sweep.run_study",
 }
 

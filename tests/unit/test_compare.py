@@ -200,7 +200,7 @@ def test_grids_over_model_task_and_data_are_compared_and_those_over_the_recipe_t
     assert settings_with(**tuned) == ()
     assert settings_with(**{"model.layers": {"grid": [2]}}) == ()
     assert settings_with(**{"model.hidden_size": {"integers": [32, 64]}}) == ()
-    assert settings_with(**layers, method="optuna") == ()
+    assert settings_with(**layers, algorithm="optuna") == ()
     assert settings_with(**tuned, **layers, **{"data.train_examples": {"grid": [100, 200]}}) == (
         {"model.layers": 1, "data.train_examples": 100},
         {"model.layers": 1, "data.train_examples": 200},

@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     tasks = commands.add_parser("tasks", help="the catalogue of tasks, with a drawn problem at each level")
     tasks.set_defaults(command=_tasks)
 
+    methods = commands.add_parser("methods", help="the catalogue of methods: what each does, in which stages")
+    methods.set_defaults(command=_methods)
+
     explain = commands.add_parser("explain", help="exactly what a model is shown of a problem")
     explain.add_argument("task", help="a task or preset, such as modular_sum or listops-30")
     explain.add_argument(
@@ -126,6 +129,13 @@ def _tasks(_: argparse.Namespace) -> int:
     return DONE
 
 
+def _methods(_: argparse.Namespace) -> int:
+    from showhow.methods.gallery import gallery
+
+    print(gallery())
+    return DONE
+
+
 def _explain(chosen: argparse.Namespace) -> int:
     from showhow.tasks.gallery import shown
 
@@ -142,9 +152,11 @@ def _load(chosen: argparse.Namespace) -> "Study":
 
 def _check(chosen: argparse.Namespace) -> int:
     study = _load(chosen)
-    from showhow.evidence.wording import counted
+    from showhow.evidence.wording import counted, listed
 
-    compared = f"it compares {', '.join(study.levels)} with {counted(len(study.seeds), 'seed')}"
+    settings, seeds = len(study.settings), counted(len(study.seeds), "seed")
+    within = f" within {counted(settings, 'setting')}" if settings > 1 else ""
+    compared = f"it compares {listed([arm.name for arm in study.arms])}{within} with {seeds}"
     print(f"{chosen.study}: study {study.name} is valid; {compared}")
     _print_notes(study)
     return DONE

@@ -27,7 +27,7 @@ def settings_of(search: SearchSpace) -> tuple[Setting, ...]:
         for name, axis in search.axes.items()
         if name.startswith(_COMPARED) and isinstance(axis, Grid) and len(axis.grid) > 1
     }
-    if not grids or search.method != "random":
+    if not grids or search.algorithm != "random":
         return ()
     return tuple(dict(zip(grids, values, strict=True)) for values in product(*grids.values()))
 
