@@ -120,8 +120,12 @@ def test_faults_in_a_registered_class_have_line_allowed_values_and_nearest_name(
     text = changed((SECTION, 'kind = "parity"\nbitz = 6'), NO_SPLIT)
     assert 'study.toml:7: task.bitz: there is no such setting. Did you mean "bits"?' in complaint(tmp_path, text)
     answer = complaint(tmp_path, changed((SECTION, 'kind = "pairty"'), NO_SPLIT))
-    assert answer.startswith('study.toml:6: task.kind: got "pairty". Did you mean "parity"? Allowed: modular_sum, listops')
-    axis = changed((SECTION, 'kind = "parity"'), NO_SPLIT, ("samples = 2", "samples = 2\ntask.bits = { grid = [10, 99] }"))
+    assert answer.startswith(
+        'study.toml:6: task.kind: got "pairty". Did you mean "parity"? Allowed: modular_sum, listops'
+    )
+    axis = changed(
+        (SECTION, 'kind = "parity"'), NO_SPLIT, ("samples = 2", "samples = 2\ntask.bits = { grid = [10, 99] }")
+    )
     assert "search.task.bits: got 99, must be at most 60" in complaint(tmp_path, axis)
 
 
@@ -191,7 +195,7 @@ def test_a_registered_metric_is_found_by_its_logged_name_and_unknown_ones_are_an
     assert find(on_split("test", "reply_length")).unit == "characters"
     every = ("every_examples = 160", 'every_examples = 160\nmetrics = ["reply_lenght"]')
     answer = complaint(tmp_path, changed(every))
-    assert answer.startswith('study.toml:28: evaluation.metrics: got "reply_lenght". Did you mean "reply_length"?')
+    assert answer.startswith('study.toml:31: evaluation.metrics: got "reply_lenght". Did you mean "reply_length"?')
     reply = Reply("1?", "1", "10", "10", "1", False, None)
     assert Length().measure([reply, reply]) == 2
     with pytest.raises(KeyError):
@@ -267,4 +271,7 @@ def test_the_catalogues_list_what_is_registered_and_what_packages_offer(
     assert main(["methods"]) == DONE
     shown = capsys.readouterr().out
     assert "plain: Train on explained problems" in shown
-    assert "half: Train on half of the budget, for no reason.\n  share = 0.5\n  1. train on half\n  source: nowhere" in shown
+    assert (
+        "half: Train on half of the budget, for no reason.\n  share = 0.5\n  1. train on half\n  source: nowhere"
+        in shown
+    )

@@ -29,7 +29,7 @@ def test_every_shipped_study_loads_and_is_named_as_its_file(path: Path) -> None:
 
 def test_the_face_of_the_package_has_the_study() -> None:
     assert showhow.Study is Study
-    with pytest.raises(AttributeError, match="it has Level, .*Study"):
+    with pytest.raises(AttributeError, match=r"it has Level, .*Study"):
         _ = showhow.Stduy
 
 

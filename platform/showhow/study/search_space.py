@@ -192,8 +192,8 @@ class SearchSpace(BaseModel):
         return {name: axis for name, axis in self.axes.items() if not isinstance(axis, Grid)}
 
     def points(self) -> list[dict[str, Scalar]]:
-        """Return the points of a random or grid search, samples outermost, so that every arm gets its first point early.
-        Those that differ in nothing but axes that set nothing in them are one."""
+        """Return the points of a random or grid search, samples outermost, so that every arm gets its first point
+        early. Those that differ in nothing but axes that set nothing in them are one."""
         grids = {name: axis.grid for name, axis in self.axes.items() if isinstance(axis, Grid)}
         samples = self.samples if self._drawn else 1
         drawn = {name: self._draws(name, axis, samples) for name, axis in self._drawn.items()}

@@ -14,10 +14,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from showhow.errors import UserError, nearest
+from showhow.kinds import are_named
 from showhow.sections.faults import Fault
 from showhow.study.lines import key_lines
 from showhow.study.references import locate
 from showhow.study.search_space import AXIS_KINDS, SearchSpace, named_axes
+from showhow.study.variants import table_of, target
 
 _MOST_BYTES = 1_000_000
 _DEEPEST = 20  # sections within sections; a study has 4
@@ -25,6 +27,7 @@ _TOO_DEEP = "is nested too deeply; a study has sections and settings in them"
 _TOO_LARGE = "is beyond the whole numbers of TOML, which are 64 bits wide"
 _BELOW = 2**63  # whole numbers in TOML are 64 bits wide
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
+_NAMES_OF_ITS_OWN = re.compile(r" \('.*\)")
 _IN_OTHER_WORDS = {
     "Cannot overwrite a value": "this key is set twice",
     "Invalid value": "this is no value (text stands in quotes)",
@@ -82,14 +85,17 @@ class Source:
         return Path() if key in self.options else self.path.parent
 
     def changed(self, changes: Mapping[str, Any]) -> "Source":
-        """Return the source with some settings changed; None leaves one out."""
+        """Return the source with some settings changed; None leaves one out. An axis takes the place of the value that
+        its field has, for as a study is stored every field has one."""
         values: dict[str, Any] = _plain(self.values)
         search = values.get("search", {})
         axes = dict(named_axes(search))
-        for key, value in changes.items():
-            section, _, axis = key.partition(".")
-            if section == "search" and axis.partition(".")[0] not in SearchSpace.model_fields:
-                _put(axes, *_axis_set(axis.removeprefix("recipe."), _plain(value)))
+        for key, value in sorted(changes.items(), key=lambda change: not _is_axis(change[0])):
+            if _is_axis(key):
+                name, axis = _axis_set(key.removeprefix("search.").removeprefix("recipe."), _plain(value))
+                _put(axes, name, axis)
+                if axis is not None:
+                    _make_room(values, name)
             else:
                 _put(*_table_of(values, key), _plain(value))
         settings = {name: value for name, value in search.items() if name in SearchSpace.model_fields}
@@ -145,6 +151,21 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
+def _is_axis(key: str) -> bool:
+    section, _, name = key.partition(".")
+    return section == "search" and name.partition(".")[0] not in SearchSpace.model_fields
+
+
+def _make_room(values: dict[str, Any], axis: str) -> None:
+    """Leave out what an axis is going to set."""
+    place = target(axis)
+    table = table_of(values, place)
+    if place.field and table is not None:
+        table.pop(place.field, None)
+    elif not place.field and not are_named(values.get(place.section)):
+        values.pop(place.section, None)
+
+
 def _axis_set(axis: str, value: Any) -> tuple[str, Any]:
     """Return the axis that `learning_rate` or `learning_rate.log_uniform` names, and the whole of its new value."""
     name, _, kind = axis.rpartition(".")
@@ -191,7 +212,7 @@ def _where(path: Path, text: str, fault: str) -> str:
     found = _PLACE.search(fault)
     line = found[1] or text.count("\n") + 1 if found else 1
     column = f" at column {found[2]}" if found and found[2] else ""
-    what = _PLACE.sub("", fault)
+    what = _NAMES_OF_ITS_OWN.sub("", _PLACE.sub("", fault))
     return f"{path}:{line}: is not valid TOML: {_IN_OTHER_WORDS.get(what, what)}{column}"
 
 

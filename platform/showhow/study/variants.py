@@ -132,7 +132,7 @@ def variant_faults(section: str, given: Any, axis: Any, is_set: bool) -> Iterato
             )
     elif not isinstance(axis, Grid):
         yield Fault(f"search.{section}", f"variants are picked one by one: write {example}")
-    elif is_set and not isinstance(given, dict):
+    elif is_set and given is not None and not isinstance(given, dict):
         message = (
             f"{section} is both searched and set in [{section}]; name the variants, as in [{section}.{axis.grid[0]}]"
         )
