@@ -20,7 +20,7 @@ from showhow.tasks.modular_sum import ModularSum
 
 VALUES: dict[str, Any] = tomllib.loads(TEXT)
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
-QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_a_study_of_sections_is_the_study_of_a_file(tmp_path: Path) -> None:

@@ -187,6 +187,30 @@ def test_a_kind_picked_without_a_table_that_needs_one_is_placed_at_the_axis(tmp_
     assert f"study.toml:{line_of(text, 'task = {')}: task.imported.path: is missing" in complaint(tmp_path, text)
 
 
+def test_a_method_that_a_trial_cannot_use_is_placed_where_it_is_picked(tmp_path: Path) -> None:
+    section = '\n[method]\nkind = "step_by_step"\n'
+    text = changed() + section
+    said = 'method: step_by_step learns from explanations, and the level "none" has none'
+    assert complaint(tmp_path, text).startswith(f"study.toml:{line_of(text, '[method]')}: {said}")
+    picked = changed((LR, f'{LR}\nmethod = {{ grid = ["plain", "step_by_step"] }}'))
+    answer = complaint(tmp_path, picked)
+    assert answer.startswith(f"study.toml:{line_of(picked, 'method = {')}: method.step_by_step: step_by_step learns")
+    named = changed((LR, f'{LR}\nmethod.grid = ["plain", "a"]'), ("batch_size = 16", "batch_size = 15"))
+    named += '\n[method.a]\nkind = "sftmix"\n'
+    answer = complaint(tmp_path, named)
+    assert f"study.toml:{line_of(named, '[method.a]')}: method.a: sftmix pairs the rows of a batch" in answer
+
+
+def test_methods_are_compared_at_one_level(tmp_path: Path) -> None:
+    level = ("eval_examples = 100", 'eval_examples = 100\nexplanation = "long"')
+    axes = (f"{GRID}\n", 'method = { grid = ["plain", "step_by_step", "sftmix"] }\n')
+    study = load(tmp_path, changed(level, axes) + '\n[compare]\nby = ["method"]\n')
+    assert [arm.name for arm in study.arms] == ["plain", "step_by_step", "sftmix"]
+    assert [trial.method.kind for trial in study.trials[:3]] == ["plain", "step_by_step", "sftmix"]
+    control = study.with_changes({"method.sftmix.halves": "random"})
+    assert [arm.is_control for arm in control.arms] == [False, False, True]
+
+
 def test_optuna_may_tune_a_variants_axis_in_arms_that_have_it(tmp_path: Path) -> None:
     axes = f'algorithm = "optuna"\n{PICKS}\nadapter.lora.rank = {{ grid = [4, 8] }}'
     study = load(
@@ -195,7 +219,7 @@ def test_optuna_may_tune_a_variants_axis_in_arms_that_have_it(tmp_path: Path) ->
     assert len(study.arms) == 6
 
 
-QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NAMES = st.lists(st.sampled_from(["a", "b", "c", "none"]), min_size=1, max_size=4, unique=True)
 
 
