@@ -31,6 +31,7 @@ from benchmarks.measure import Figure, spread
 from showhow.datasets.prepare import Preparation
 from showhow.home.folder import StudyFolder
 from showhow.home.results import Results
+from showhow.machines.budget import evaluate_every
 from showhow.metrics import TEST, VALIDATION
 from showhow.sections.dataset_spec import TRAIN
 from showhow.sections.recipe import ScratchModel
@@ -199,7 +200,7 @@ def _plan(study: Study, folder: Path) -> dict[str, Any]:
         "shards": shards,
         "tokenizer": ready.tokenizer,
         "model": _model(trial, TokenFile(Path(ready.shards[TRAIN]))),
-        "every_examples": trial.evaluate_every,
+        "every_examples": evaluate_every(trial),
         "questions": {VALIDATION: trial.validation_examples, TEST: trial.data.eval_examples},
         "answer_prefix": trial.task.text_format.answer_prefix,
         "extra_tokens": EXTRA_TOKENS,

@@ -11,18 +11,28 @@ if TYPE_CHECKING:
     from showhow.evidence.result import ArmRow, Comparison, StudyResult
     from showhow.evidence.verdict import verdict
     from showhow.home.results import results
+    from showhow.kinds import register
+    from showhow.methods.base import Method
+    from showhow.metrics import Metric
     from showhow.study.study import Study
     from showhow.sweep.run_study import run_study
+    from showhow.tasks.base import Task
+    from showhow.tasks.explain import Level
 
 __version__ = "0.1.0"
 __all__ = [
     "ArmRow",
     "Comparison",
+    "Level",
+    "Method",
+    "Metric",
     "Study",
     "StudyResult",
+    "Task",
     "TrialError",
     "UserError",
     "__version__",
+    "register",
     "results",
     "run_study",
     "verdict",
@@ -31,13 +41,18 @@ __all__ = [
 _HOMES = {
     "ArmRow": "showhow.evidence.result",
     "Comparison": "showhow.evidence.result",
-    "StudyResult": "showhow.evidence.result",
-    "results": "showhow.home.results",
-    "verdict": "showhow.evidence.verdict",
+    "Level": "showhow.tasks.explain",
+    "Method": "showhow.methods.base",
+    "Metric": "showhow.metrics",
     "Study": "showhow.study.study",
+    "StudyResult": "showhow.evidence.result",
+    "Task": "showhow.tasks.base",
     "TrialError": "showhow.errors",
     "UserError": "showhow.errors",
+    "register": "showhow.kinds",
+    "results": "showhow.home.results",
     "run_study": "showhow.sweep.run_study",
+    "verdict": "showhow.evidence.verdict",
 }
 
 

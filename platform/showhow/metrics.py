@@ -2,36 +2,74 @@
 here.
 
 A metric of a whole run stands alone (`train_loss`); one measured on a split carries its name in front
-(`test/accuracy`).
+(`test/accuracy`). What ShowHow measures is described by a `Measured`; a user's own metric of replies is a subclass of
+`Metric`, which studies name in `[evaluation] metrics`.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
+
+from showhow.errors import UserError
+from showhow.kinds import Catalogue
+
+Direction = Literal["higher", "lower"] | None
 
 
 @dataclass(frozen=True)
-class Metric:
+class Measured:
     """One measured quantity. `better` says which direction is good, or is None where neither is."""
 
     name: str
     unit: str
-    better: Literal["higher", "lower"] | None
+    better: Direction
     meaning: str
 
 
+class Reply(NamedTuple):
+    """One question of a split with what the model wrote.
+
+    target: the reply that would be right, explanation included; text: the model's; answer: what was read from it (None:
+    there is none); expected: the right answer; right: whether they are equal; steps_right: share of the explanation's
+    steps that are right (None where the level has none)."""
+
+    question: str
+    target: str
+    text: str
+    answer: str | None
+    expected: str
+    right: bool
+    steps_right: float | None
+
+
+class Metric(ABC):
+    """A metric of your own, measured on the replies to a split's questions. A subclass says what it is called, its
+    unit, which direction is good (None: neither), and what it means."""
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    better: ClassVar[Direction]
+    meaning: ClassVar[str]
+
+    @abstractmethod
+    def measure(self, replies: Sequence[Reply]) -> float | None:
+        """Return the metric of all replies to a split's questions; None where it is not defined."""
+
+
 RUN_METRICS = (
-    Metric("examples", "examples", None, "training examples seen so far"),
-    Metric("tokens", "tokens", None, "training tokens seen so far, prompts and targets, without padding"),
-    Metric(
+    Measured("examples", "examples", None, "training examples seen so far"),
+    Measured("tokens", "tokens", None, "training tokens seen so far, prompts and targets, without padding"),
+    Measured(
         "flops", "FLOPs", None, "training arithmetic so far: 6 x parameters x tokens (Kaplan et al., arXiv 2001.08361)"
     ),
-    Metric("train_loss", "nats per target token", "lower", "training loss, mean since the last report"),
-    Metric("gradient_norm", "1", None, "norm of the gradient before clipping, mean since the last report"),
-    Metric("learning_rate", "1", None, "learning rate of the last step"),
-    Metric("train_seconds", "s", "lower", "wall time spent training so far, evaluation not counted"),
-    Metric("eval_seconds", "s", "lower", "wall time spent evaluating so far"),
-    Metric("examples_per_second", "examples/s", "higher", "training speed since the last report"),
-    Metric(
+    Measured("train_loss", "nats per target token", "lower", "training loss, mean since the last report"),
+    Measured("gradient_norm", "1", None, "norm of the gradient before clipping, mean since the last report"),
+    Measured("learning_rate", "1", None, "learning rate of the last step"),
+    Measured("train_seconds", "s", "lower", "wall time spent training so far, evaluation not counted"),
+    Measured("eval_seconds", "s", "lower", "wall time spent evaluating so far"),
+    Measured("examples_per_second", "examples/s", "higher", "training speed since the last report"),
+    Measured(
         "examples_until_solved",
         "examples",
         "lower",
@@ -40,11 +78,11 @@ RUN_METRICS = (
 )
 
 SPLIT_METRICS = (
-    Metric("accuracy", "share", "higher", "replies with the right answer"),
-    Metric("steps_right", "share", "higher", "explanation steps that are right, mean over replies"),
-    Metric("first_wrong_step", "step", None, "number of the first wrong step, mean over replies that have one"),
-    Metric("right_from_wrong_steps", "share", "lower", "replies with the right answer though a step is wrong"),
-    Metric("tokens_per_reply", "tokens", "lower", "tokens the model wrote, mean over replies"),
+    Measured("accuracy", "share", "higher", "replies with the right answer"),
+    Measured("steps_right", "share", "higher", "explanation steps that are right, mean over replies"),
+    Measured("first_wrong_step", "step", None, "number of the first wrong step, mean over replies that have one"),
+    Measured("right_from_wrong_steps", "share", "lower", "replies with the right answer though a step is wrong"),
+    Measured("tokens_per_reply", "tokens", "lower", "tokens the model wrote, mean over replies"),
 )
 
 VALIDATION, TEST = "validation", "test"
@@ -52,11 +90,29 @@ VALIDATION, TEST = "validation", "test"
 _BY_NAME = {metric.name: metric for metric in (*RUN_METRICS, *SPLIT_METRICS)}
 
 
+def _called(cls: type) -> str | None:
+    """Return the name of a metric's class; None where it has none, or that of a quantity which is measured anyway."""
+    name = getattr(cls, "name", None)
+    return name if isinstance(name, str) and name not in _BY_NAME else None
+
+
+METRICS: Catalogue[Metric] = Catalogue(
+    Metric, {}, "showhow.metrics", ("name", "unit", "better", "meaning", "measure"), _called
+)
+
+
 def on_split(split: str, name: str) -> str:
     """Return the logged name of a split's metric: `on_split("test", "accuracy")` is `test/accuracy`."""
     return f"{split}/{find(name).name}"
 
 
-def find(logged_name: str) -> Metric:
+def find(logged_name: str) -> Measured:
     """Return the metric behind a logged name, with or without a split in front. Raises KeyError for an unknown one."""
-    return _BY_NAME[logged_name.rpartition("/")[2]]
+    name = logged_name.rpartition("/")[2]
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    try:
+        own = METRICS.find(name)
+    except UserError as error:
+        raise KeyError(name) from error
+    return Measured(own.name, own.unit, own.better, own.meaning)

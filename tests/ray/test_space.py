@@ -21,7 +21,7 @@ def study(tiny_file: Path, tmp_path: Path) -> Study:
 
 
 def with_optuna(study: Study) -> Study:
-    return study.model_copy(update={"search": study.search.model_copy(update={"method": "optuna"})})
+    return study.model_copy(update={"search": study.search.model_copy(update={"algorithm": "optuna"})})
 
 
 def outcome(trial: str, seed: int, learning_rate: float, accuracy: float) -> RunOutcome:
@@ -94,7 +94,7 @@ def test_optuna_goes_on_with_the_points_of_an_earlier_sitting(study: Study) -> N
 
 
 def test_optuna_comes_to_prefer_what_did_well(study: Study) -> None:
-    study = study.model_copy(update={"search": study.search.model_copy(update={"method": "optuna", "samples": 25})})
+    study = study.model_copy(update={"search": study.search.model_copy(update={"algorithm": "optuna", "samples": 25})})
     proposer = Proposer(study, Arbiter(NoStopping(), 2))
     rates = []
     for run in proposer:

@@ -51,8 +51,12 @@ def assigned(tmp_path: Path, prepared: Callable[..., Assignment]) -> Callable[..
     def made(model: dict[str, Any], batch: int, precision: str = "float32", **layout: Any) -> Assignment:
         trial = {
             "name": "trial-000",
+            "arm": "long",
+            "setting": {},
             "level": "long",
             "point": {},
+            "method": {"kind": "plain"},
+            "budget": {"unit": "examples", "amount": 4 * batch},
             "task": {"kind": "modular_sum", "terms": 12},
             "data": {"train_examples": 200, "eval_examples": 16},
             "model": {"kind": "scratch", "architecture": "llama", **model},

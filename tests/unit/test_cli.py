@@ -36,7 +36,7 @@ def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_check_says_what_the_study_compares(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(study)]) == DONE
-    assert capsys.readouterr().out == f"{study}: study small is valid; it compares none, long with 2 seeds\n"
+    assert capsys.readouterr().out == f"{study}: study small is valid; it compares none and long with 2 seeds\n"
 
 
 def test_a_mistake_is_said_on_stderr_without_a_traceback_and_ends_with_2(study: Path) -> None:

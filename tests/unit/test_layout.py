@@ -79,6 +79,7 @@ COMMANDS = [
     ["plan", "search_spaces/paper_t5.toml"],
     ["plan", "search_spaces/lora_qwen.toml"],
     ["tasks"],
+    ["methods"],
     ["explain", "listops"],
     ["explain", "modular_sum", "--level", "none"],
 ]

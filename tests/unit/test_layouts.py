@@ -12,7 +12,7 @@ from showhow.sweep.layouts import Layouts
 SCRATCH = 'kind = "scratch"\narchitecture = "llama"\nhidden_size = 64\nlayers = 2'
 ON_THE_HUB = (SCRATCH, 'kind = "pretrained"\nname = "somebody/something"')
 SMALL_GPUS = ("cpus_per_device = 1", 'devices_per_trial = "auto"\ngpus_per_device = 1\ndevice_gb = 3')
-CHOSEN_AS_IT_GOES = ("samples = 2", 'samples = 2\nmethod = "optuna"')
+CHOSEN_AS_IT_GOES = ("samples = 2", 'samples = 2\nalgorithm = "optuna"')
 
 
 def download(cache: Path) -> None:

@@ -20,12 +20,12 @@ def test_runs_are_trials_times_seeds_and_datasets_are_counted_once(tmp_path: Pat
     assert plan.datasets == 2 * 4  # two levels; train, validation, test, longer
     assert plan.dataset_rows == 2 * (2_000 + 3 * 100)
     assert plan.train_examples == 8 * 1_600
-    assert [level.level for level in plan.levels] == [Level.NONE, Level.LONG]
-    assert sum(level.trials for level in plan.levels) == plan.trials
+    assert [arm.arm for arm in plan.arms] == [Level.NONE, Level.LONG]
+    assert sum(arm.trials for arm in plan.arms) == plan.trials
 
 
 def test_a_search_that_chooses_as_it_goes_has_as_many_trials_as_samples_and_levels(tmp_path: Path) -> None:
-    study = load(tmp_path, changed(("samples = 2", 'samples = 5\nmethod = "optuna"')))
+    study = load(tmp_path, changed(("samples = 2", 'samples = 5\nalgorithm = "optuna"')))
     assert len(planned_trials(study)) == 10
     assert make_plan(study, 1).trials == 10
 
@@ -55,13 +55,13 @@ def test_tokens_and_arithmetic_follow_from_lengths_and_parameters(tmp_path: Path
 
 def test_each_level_costs_at_least_as_much_as_the_one_before(tmp_path: Path) -> None:
     text = changed(('["none", "long"]', '["none", "short", "medium", "long"]'))
-    lengths = [level.target_symbols for level in make_plan(load(tmp_path, text), 2).levels]
+    lengths = [arm.target_symbols for arm in make_plan(load(tmp_path, text), 2).arms]
     assert lengths == sorted(lengths)
 
 
 def test_controls_are_as_long_as_what_they_stand_in_for(tmp_path: Path) -> None:
     text = changed(('["none", "long"]', '["long", "shuffled", "filler"]'))
-    lengths = [level.target_symbols for level in make_plan(load(tmp_path, text), 2).levels]
+    lengths = [arm.target_symbols for arm in make_plan(load(tmp_path, text), 2).arms]
     assert lengths == pytest.approx([lengths[0]] * 3, rel=0.02)
 
 

@@ -29,7 +29,7 @@ def test_every_shipped_study_loads_and_is_named_as_its_file(path: Path) -> None:
 
 def test_the_face_of_the_package_has_the_study() -> None:
     assert showhow.Study is Study
-    with pytest.raises(AttributeError, match=r"it has .*Study"):
+    with pytest.raises(AttributeError, match=r"it has ArmRow, .*Study"):
         _ = showhow.Stduy
 
 
@@ -157,7 +157,7 @@ STOPS = [
 @given(
     levels=st.lists(st.sampled_from([level.value for level in Level]), min_size=1, unique=True),
     samples=st.integers(1, 5),
-    method=st.sampled_from(["random", "optuna"]),
+    algorithm=st.sampled_from(["random", "optuna"]),
     stop=st.sampled_from(STOPS),
     seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4, unique=True),
     axis=st.sampled_from(
@@ -170,12 +170,12 @@ STOPS = [
     ),
 )
 def test_what_is_stored_of_a_study_is_that_study(
-    tmp_path: Path, levels: list[str], samples: int, method: str, stop: str, seeds: list[int], axis: str
+    tmp_path: Path, levels: list[str], samples: int, algorithm: str, stop: str, seeds: list[int], axis: str
 ) -> None:
     text = changed(
         ("[0, 1]", json.dumps(seeds)),
         ('["none", "long"]', json.dumps(levels)),
-        ("samples = 2", f'samples = {samples}\nmethod = "{method}"'),
+        ("samples = 2", f'samples = {samples}\nalgorithm = "{algorithm}"'),
         ('kind = "asha"', stop),
         (LR, f"{LR}\n{axis}"),
     )

@@ -5,7 +5,7 @@ import gc
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from showhow import __version__
@@ -55,19 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"showhow {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    tasks = commands.add_parser("tasks", help="the catalogue of tasks, with a drawn problem at each level")
-    tasks.set_defaults(command=_tasks)
-
-    explain = commands.add_parser("explain", help="exactly what a model is shown of a problem")
-    explain.add_argument("task", help="a task or preset, such as modular_sum or listops-30")
-    explain.add_argument(
-        "--level", default="long", help="none, short, medium, long, shuffled or filler (default: long)"
-    )
-    explain.add_argument("--question", help="a question of your own; without it one is drawn")
-    explain.add_argument("--seed", type=int, default=0, help="which problem is drawn (default: 0)")
-    _add_changes(explain, "a parameter of the task, such as terms=4")
-    explain.set_defaults(command=_explain)
-
+    _add_catalogue_commands(commands.add_parser)
     for name, text, command in (
         ("check", "check a study file", _check),
         ("plan", "what a study will cost: runs, tokens, disk, layouts, memory, hours", _plan),
@@ -96,6 +84,24 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, help="port on 127.0.0.1 (default: a free one)")
     ui.set_defaults(command=_ui)
     return parser
+
+
+def _add_catalogue_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    tasks = add_parser("tasks", help="the catalogue of tasks, with a drawn problem at each level")
+    tasks.set_defaults(command=_tasks)
+
+    methods = add_parser("methods", help="the catalogue of methods: what each does, in which stages")
+    methods.set_defaults(command=_methods)
+
+    explain = add_parser("explain", help="exactly what a model is shown of a problem")
+    explain.add_argument("task", help="a task or preset, such as modular_sum or listops-30")
+    explain.add_argument(
+        "--level", default="long", help="none, short, medium, long, shuffled or filler (default: long)"
+    )
+    explain.add_argument("--question", help="a question of your own; without it one is drawn")
+    explain.add_argument("--seed", type=int, default=0, help="which problem is drawn (default: 0)")
+    _add_changes(explain, "a parameter of the task, such as terms=4")
+    explain.set_defaults(command=_explain)
 
 
 def _add_changes(parser: argparse.ArgumentParser, text: str) -> None:
@@ -128,6 +134,13 @@ def _tasks(_: argparse.Namespace) -> int:
     return DONE
 
 
+def _methods(_: argparse.Namespace) -> int:
+    from showhow.methods.gallery import gallery
+
+    print(gallery())
+    return DONE
+
+
 def _explain(chosen: argparse.Namespace) -> int:
     from showhow.tasks.gallery import shown
 
@@ -144,9 +157,11 @@ def _load(chosen: argparse.Namespace) -> "Study":
 
 def _check(chosen: argparse.Namespace) -> int:
     study = _load(chosen)
-    from showhow.evidence.wording import counted
+    from showhow.evidence.wording import counted, listed
 
-    compared = f"it compares {', '.join(study.levels)} with {counted(len(study.seeds), 'seed')}"
+    settings, seeds = len(study.settings), counted(len(study.seeds), "seed")
+    within = f" within {counted(settings, 'setting')}" if settings > 1 else ""
+    compared = f"it compares {listed([arm.name for arm in study.arms])}{within} with {seeds}"
     print(f"{chosen.study}: study {study.name} is valid; {compared}")
     _print_notes(study)
     return DONE

@@ -17,10 +17,10 @@ _NOT_HERE = "unknown until the model is on this disk (hf download NAME)"
 def print_plan(console: Console, study: Study, plan: Plan, cpus: int) -> None:
     """Print a plan. `cpus`: those of the machine it was made for."""
     console.print(f"{study.name} · {study.question}\n", soft_wrap=True)
-    levels = _table("explanation", "trials", "tokens per question", "tokens per target")
-    for level in plan.levels:
-        levels.add_row(level.level, str(level.trials), f"{level.prompt_symbols:.1f}", f"{level.target_symbols:.1f}")
-    console.print(levels)
+    arms = _table(", ".join(study.by), "trials", "tokens per question", "tokens per target")
+    for arm in plan.arms:
+        arms.add_row(arm.arm, str(arm.trials), f"{arm.prompt_symbols:.1f}", f"{arm.target_symbols:.1f}")
+    console.print(arms)
     console.print()
     console.print(_models(plan))
     facts = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
@@ -33,8 +33,8 @@ def print_plan(console: Console, study: Study, plan: Plan, cpus: int) -> None:
 
 def _table(*headers: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for header in headers:
-        table.add_column(header, justify="left" if header in ("explanation", "model", "layout") else "right")
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="left" if not number or header == "layout" else "right")
     return table
 
 
@@ -86,16 +86,23 @@ def _facts(study: Study, plan: Plan, cpus: int) -> dict[str, str]:
     where = f"{plan.at_once} at once on {cpus} CPUs" if plan.at_once else f"none fits on {cpus} CPUs"
     if resources.gpus_per_device:
         where += f", each device with {resources.gpus_per_device:g} GPU"
-    return {
+    settings = {"settings": f"{len(study.settings)}, by {', '.join(study.within)}"} if study.within else {}
+    return settings | {
         "runs": f"{plan.runs} ({counted(plan.trials, 'trial')} x {counted(plan.seeds, 'seed')}), {where}",
         "datasets": f"{plan.datasets}, {plan.dataset_rows:,} rows, about {plan.disk_bytes / 1e6:,.1f} MB on disk",
-        "training": f"at most {plan.train_examples:,} examples, about {plan.train_tokens / 1e6:,.1f} million tokens",
+        "training": _training(plan),
         "model": _NOT_HERE if plan.parameters is None else f"{plan.parameters:,} parameters",
         "arithmetic": _NOT_HERE if plan.flops is None else f"about {plan.flops:.2g} FLOPs (6 x parameters x tokens)",
         "memory": _memory(plan, resources),
         "time": _time(plan, resources),
         "checkpoints": _checkpoints(study, plan),
     }
+
+
+def _training(plan: Plan) -> str:
+    if plan.train_examples is None or plan.train_tokens is None:
+        return _NOT_HERE
+    return f"at most {plan.train_examples:,} examples, about {plan.train_tokens / 1e6:,.1f} million tokens"
 
 
 def _memory(plan: Plan, resources: Resources) -> str:

@@ -27,7 +27,7 @@ from showhow.evidence.design import Design
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import ArmRow, Comparison, Setting, SpeedComparison, StudyResult, Verdict
 from showhow.evidence.rows import Mark, rows_of
-from showhow.study.study import EXPLANATION
+from showhow.study.variants import EXPLANATION
 from showhow.tasks.explain import Level
 
 MARGIN = 0.05  # accuracies closer than this are the same for practical purposes

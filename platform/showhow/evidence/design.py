@@ -13,7 +13,8 @@ from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import Setting
 from showhow.methods.bench import Unit
 from showhow.sections.arm import Arm
-from showhow.study.study import EXPLANATION, Study
+from showhow.study.study import Study
+from showhow.study.variants import EXPLANATION
 from showhow.tasks.explain import Level
 
 LEVELS = tuple(Arm(name=level.value, values={EXPLANATION: level.value}, is_control=level.is_control) for level in Level)

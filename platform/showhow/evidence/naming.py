@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from showhow.evidence.result import ArmRow, StudyResult
 from showhow.evidence.settings import axis_in_words, values_in_words
 from showhow.evidence.wording import listed
-from showhow.study.study import EXPLANATION
+from showhow.study.variants import EXPLANATION
 from showhow.tasks.explain import Level
 
 # Axes whose values are kinds of a thing, so that a value alone says what it is; of others the axis is named too.

@@ -21,7 +21,7 @@ from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import ArmRow, StudyResult
 from showhow.evidence.settings import settings_in_words
 from showhow.evidence.wording import share
-from showhow.study.study import EXPLANATION
+from showhow.study.variants import EXPLANATION
 
 SIZE_INCHES = (7.2, 4.3)
 DOTS_PER_INCH = 200

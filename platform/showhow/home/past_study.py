@@ -14,7 +14,7 @@ from showhow.fingerprint import Json
 from showhow.home.folder import StudyFolder
 from showhow.metrics import TEST
 from showhow.sections.trial import Trial
-from showhow.study.study import EXPLANATION
+from showhow.study.variants import EXPLANATION
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import Event, RepliesSampled, RunNoted, RunStarted, StudyStarted
 

@@ -14,7 +14,8 @@ from showhow.evidence.result import StudyResult
 from showhow.evidence.settings import settings_in_words
 from showhow.home.folder import StudyFolder, home_folder
 from showhow.metrics import TEST, VALIDATION, on_split
-from showhow.study.study import EXPLANATION, Study
+from showhow.study.study import Study
+from showhow.study.variants import EXPLANATION
 from showhow.tracking.jsonl import read_events
 from showhow.tracking.tracker import Event
 

@@ -40,18 +40,18 @@ def training_flops(sizes: ModelSizes, lengths: Lengths, layout: Layout) -> float
 
 
 def training_seconds(
-    sizes: ModelSizes, lengths: Lengths, layout: Layout, recipe: Recipe, resources: Resources
+    sizes: ModelSizes, lengths: Lengths, layout: Layout, recipe: Recipe, resources: Resources, examples: int
 ) -> float | None:
-    """Return how long a run trains; None where its devices' speed is not known."""
+    """Return how long training on so many examples takes; None where the devices' speed is not known."""
     a_second = _speed(recipe, resources)
     if a_second is None:
         return None
-    examples = recipe.max_examples / layout.devices
-    seconds = training_flops(sizes, lengths, layout) * examples / a_second
+    on_each = examples / layout.devices
+    seconds = training_flops(sizes, lengths, layout) * on_each / a_second
     if resources.gpus_per_device:
         return seconds
     parts = 2 * sizes.encoder_layers + (3 if sizes.encoder_layers else 2) * sizes.layers
-    return seconds + examples / layout.micro_batch_size * (_PASS_SECONDS + _PART_SECONDS * parts)
+    return seconds + on_each / layout.micro_batch_size * (_PASS_SECONDS + _PART_SECONDS * parts)
 
 
 def _speed(recipe: Recipe, resources: Resources) -> float | None:

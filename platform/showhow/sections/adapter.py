@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from showhow.kinds import ByKind, Catalogue
 from showhow.sections.scalars import STRICT, Positive, Share
 
 
@@ -52,3 +53,7 @@ class PromptTuning(BaseModel):
 
 
 Adapter = Annotated[Lora | Dora | RsLora | PromptTuning, Field(discriminator="kind")]
+ADAPTER_KINDS: Catalogue[BaseModel] = Catalogue(
+    (Lora, Dora, RsLora, PromptTuning), {"lora": Lora, "dora": Dora, "rslora": RsLora, "prompt": PromptTuning}
+)
+Adapters = Annotated[Adapter | dict[str, Adapter], ByKind(ADAPTER_KINDS, are_named=True)]

@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from showhow.metrics import TEST, VALIDATION
+from showhow.errors import UserError
+from showhow.metrics import METRICS, TEST, VALIDATION
 from showhow.sections.dataset_spec import TRAIN
 from showhow.sections.faults import Fault, refuse
-from showhow.sections.scalars import STRICT, Positive, Scalar, Share
+from showhow.sections.scalars import FROM_LIST, STRICT, Positive, Scalar, Share
 from showhow.tasks.explain import Level
 
 
@@ -16,7 +17,8 @@ class Data(BaseModel):
     """The `[data]` section. eval_examples: questions in validation, in test and in each of eval_splits, which are
     variants of the task (`eval_splits.longer = { terms = 10 }`). max_tokens: longest prompt with target that a model is
     shown; longer rows are dropped and counted, and more than max_dropped_share of them is an error. control_length: the
-    level whose length the controls `shuffled` and `filler` have."""
+    level whose length the controls `shuffled` and `filler` have. explanation: the level of every trial, in a study that
+    does not search it."""
 
     model_config = STRICT
 
@@ -27,6 +29,7 @@ class Data(BaseModel):
     max_tokens: Positive = 1024
     max_dropped_share: Share = 0.01
     control_length: Level = Level.LONG
+    explanation: Level | None = None
 
     @field_validator("eval_splits")
     @classmethod
@@ -49,10 +52,10 @@ class Data(BaseModel):
 
 class Evaluation(BaseModel):
     """The `[evaluation]` section, which bounds what evaluation costs. every_examples: training examples between
-    evaluations (default: a twentieth of max_examples); validation_examples: questions asked each time (default: at most
+    evaluations (default: a twentieth of the budget); validation_examples: questions asked each time (default: at most
     200 of eval_examples); all of test and of the further splits are asked once, at the end. solved_accuracy: a run at
     or above it has solved the task. written_by: what writes the replies (`vllm`: for large causal models on GPUs, see
-    machines/vllm.py)."""
+    machines/vllm.py). metrics: names of registered metrics (showhow.Metric) to measure on every split too."""
 
     model_config = STRICT
 
@@ -61,3 +64,25 @@ class Evaluation(BaseModel):
     batch_size: Positive = 256
     solved_accuracy: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
     written_by: Literal["showhow", "vllm"] = "showhow"
+    metrics: Annotated[tuple[str, ...], FROM_LIST] = ()
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("a metric is named twice")
+        for name in names:
+            _find_metric(name)
+        return names
+
+
+def _find_metric(name: str) -> None:
+    try:
+        METRICS.find(name)
+    except UserError as error:
+        hint = (
+            ""
+            if METRICS.kinds
+            else "; metrics of your own are classes of showhow.Metric, registered with showhow.register"
+        )
+        raise ValueError(f"{error}{hint}") from None

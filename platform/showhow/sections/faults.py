@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
 
 from showhow.errors import nearest
+from showhow.kinds import KIND_MARK, NAME_MARK, ByKind, Catalogue, finding, found_again, literal_kind, raise_findings
 
 # Pydantic's findings, in the words of someone who writes TOML.
 _MUST = {
@@ -49,28 +50,7 @@ class Fault(NamedTuple):
 
 def refuse(faults: Iterable[Fault]) -> None:
     """Raise pydantic's ValidationError for the faults that a validator found, if there are any."""
-    _raise(
-        [
-            {
-                "type": PydanticCustomError("fault", "{message}", {"message": message}),
-                "loc": tuple(key.split(".")) if key else (),
-                "input": None,
-            }
-            for key, message in faults
-        ]
-    )
-
-
-def _raise(errors: list[InitErrorDetails]) -> None:
-    if errors:
-        raise ValidationError.from_exception_data("study", errors)
-
-
-def _again(item: dict[str, Any]) -> InitErrorDetails:
-    """Return a finding in the form in which it can be raised again, from a place further out."""
-    context = item.get("ctx", {})
-    kind = PydanticCustomError("fault", "{message}", context) if item["type"] == "fault" else item["type"]
-    return {"type": kind, "loc": item["loc"], "input": item["input"], "ctx": context}
+    raise_findings([finding(message, tuple(key.split(".")) if key else ()) for key, message in faults])
 
 
 @dataclass(frozen=True)
@@ -86,7 +66,7 @@ class PartOf:
         try:
             self.model.model_validate(values, strict=True)
         except ValidationError as error:
-            _raise([_again(dict(item)) for item in error.errors() if item["type"] != "missing"])
+            raise_findings([found_again(item) for item in error.errors() if item["type"] != "missing"])
         return values
 
 
@@ -148,35 +128,60 @@ class _Place(NamedTuple):
 
 def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> _Place:
     """Find the setting that a pydantic location stands for: tags of unions, which nobody writes, are left out."""
-    key, name = "", ""
-    owners: list[type[BaseModel]] = [model]
-    owner: type[BaseModel] | None = model
-    is_entry = False  # the next part is the name of an entry in a table of entries
+    walk = _Walk(model)
     for part in location:
+        walk.step(part)
+    return _Place(walk.key, walk.name, walk.owner)
+
+
+class _Walk:
+    """One way through the models. owners: those whose field the next part may be; owner: the one whose field the last
+    part was."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.key, self.name = "", ""
+        self.owner: type[BaseModel] | None = model
+        self._owners: list[type[BaseModel]] = [model]
+        self._is_entry = False  # the next part is the name of an entry in a table of entries
+        self._is_by_kind = False  # the next part may say which class read the table, or under which name it stands
+
+    def step(self, part: int | str) -> None:
+        """Take the next part of the location."""
         if isinstance(part, int):
-            key = f"{key}[{part}]"
-            continue
-        tagged = [candidate for candidate in owners if _tag_of(candidate) == part]
-        if len(owners) > 1 and tagged and not is_entry:
-            owners = tagged
-            continue
-        field = owners[0].model_fields.get(part) if len(owners) == 1 and not is_entry else None
-        if not is_entry:
-            owner = owners[0] if len(owners) == 1 else None
-        is_entry = False
+            self.key += f"[{part}]"
+        elif self._is_by_kind and part.startswith(KIND_MARK):
+            self._owners = [one for one in self._owners if f"{KIND_MARK}{literal_kind(one)}" == part]
+            self._is_by_kind = False
+        elif self._is_by_kind and part.startswith(NAME_MARK):
+            self._called(part.removeprefix(NAME_MARK))
+        elif len(self._owners) > 1 and not self._is_entry and self._tagged(part):
+            self._owners = self._tagged(part)
+        else:
+            self._field(part)
+
+    def _tagged(self, part: str) -> list[type[BaseModel]]:
+        return [candidate for candidate in self._owners if _tag_of(candidate) == part]
+
+    def _field(self, part: str) -> None:
+        only = self._owners[0] if len(self._owners) == 1 else None
+        field = only.model_fields.get(part) if only is not None and not self._is_entry else None
+        if not self._is_entry:
+            self.owner = only
+        self._is_entry = self._is_by_kind = False
         if field is not None:
-            owners = _sections(field)
-            is_entry = typing.get_origin(field.annotation) is dict and owners == models_in(field.annotation)
+            self._owners, self._is_by_kind = _sections(field), _catalogue_of(field) is not None
+            self._is_entry = typing.get_origin(field.annotation) is dict and self._owners == models_in(field.annotation)
         if part != "axes":
-            key, name = f"{key}.{part}".lstrip("."), part
-    return _Place(key, name, owner)
+            self._called(part)
+
+    def _called(self, part: str) -> None:
+        self.key, self.name = f"{self.key}.{part}".lstrip("."), part
 
 
 def _tag_of(model: type[BaseModel]) -> str | None:
-    kind = model.model_fields.get("kind")
-    if kind is None:  # an axis is known by its only field
+    if "kind" not in model.model_fields:  # an axis is known by its only field
         return next(iter(model.model_fields))
-    return str(typing.get_args(kind.annotation)[0]) if typing.get_origin(kind.annotation) is Literal else None
+    return literal_kind(model)
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -186,8 +191,21 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for inner in typing.get_args(annotation) for model in models_in(inner)]
 
 
+def _catalogue_of(field: FieldInfo) -> Catalogue[Any] | None:
+    """Return the catalogue of the classes that may read a field's table, where it goes by kind."""
+    extras = [*field.metadata, *(extra for inner in typing.get_args(field.annotation) for extra in _extras(inner))]
+    return next((extra.catalogue for extra in extras if isinstance(extra, ByKind)), None)
+
+
+def _extras(annotation: Any) -> tuple[Any, ...]:
+    return typing.get_args(annotation)[1:] if typing.get_origin(annotation) is typing.Annotated else ()
+
+
 def _sections(field: FieldInfo) -> list[type[BaseModel]]:
     """Return the models whose fields a field's table sets."""
+    catalogue = _catalogue_of(field)
+    if catalogue is not None:
+        return list(catalogue.classes.values())
     return [extra.model for extra in field.metadata if isinstance(extra, PartOf)] or models_in(field.annotation)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from showhow.kinds import ByKind, Catalogue
 from showhow.sections.faults import Fault, refuse
 from showhow.sections.scalars import STRICT, Positive
 
@@ -17,17 +18,17 @@ class Recipe(BaseModel):
     """All hyperparameters of one fine-tuning.
 
     batch_size: examples per optimizer step; micro_batch_size: examples per forward pass (gradients are accumulated
-    until batch_size; None: the whole batch at once). max_examples: training examples seen in all, repeats counted.
-    batching: `grouped` puts examples of similar length together, `packed` joins several in one row without letting them
-    see each other (causal models only). precision: `auto` is bfloat16 autocast where the processor computes in it, else
-    float32; `float16` is for GPUs that know no bfloat16.
+    until batch_size; None: the whole batch at once). max_examples: training examples seen in all, repeats counted
+    (None: the study's [budget] says when a run ends). batching: `grouped` puts examples of similar length together,
+    `packed` joins several in one row without letting them see each other (causal models only). precision: `auto` is
+    bfloat16 autocast where the processor computes in it, else float32; `float16` is for GPUs that know no bfloat16.
     """
 
     model_config = STRICT
 
     batch_size: Positive = 32
     micro_batch_size: Positive | None = None
-    max_examples: Positive
+    max_examples: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
     warmup_examples: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -38,6 +39,13 @@ class Recipe(BaseModel):
     batching: Literal["grouped", "packed"] = "grouped"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
+    @property
+    def total_examples(self) -> int:
+        """max_examples. Raises ValueError where it is left out, because a budget in other units ends the run."""
+        if self.max_examples is None:
+            raise ValueError("max_examples is left out; the budget says when a run ends")
+        return self.max_examples
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Recipe":
         refuse(self._misfits())
@@ -47,9 +55,9 @@ class Recipe(BaseModel):
         batch, micro, examples = self.batch_size, self.micro_batch_size, self.max_examples
         if micro and batch % micro:
             yield Fault("micro_batch_size", f"batch_size = {batch} is not a multiple of micro_batch_size = {micro}")
-        if examples < batch:
+        if examples is not None and examples < batch:
             yield Fault("max_examples", f"got {examples}, which is less than one batch (batch_size = {batch})")
-        if self.warmup_examples >= examples:
+        if examples is not None and self.warmup_examples >= examples:
             yield Fault(
                 "warmup_examples", f"got {self.warmup_examples}, which leaves nothing of max_examples = {examples}"
             )
@@ -134,3 +142,7 @@ class PretrainedModel(BaseModel):
 
 
 ModelSpec = Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind")]
+MODEL_KINDS: Catalogue[BaseModel] = Catalogue(
+    (ScratchModel, PretrainedModel), {"scratch": ScratchModel, "pretrained": PretrainedModel}
+)
+ModelSpecs = Annotated[ModelSpec | dict[str, ModelSpec], ByKind(MODEL_KINDS, are_named=True)]

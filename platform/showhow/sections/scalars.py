@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 Positive = Annotated[int, Field(ge=1)]
@@ -18,4 +18,11 @@ def _one_value(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(f"got {json.dumps(value, default=str)}, must be a number, text, true or false") from None
 
 
+def _tuple_of(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+# Of a study that is read from JSON, sections are Python values by the time they are checked, and pydantic's strict mode
+# takes no list for a tuple then.
+FROM_LIST = BeforeValidator(_tuple_of)
 Scalar = Annotated[bool | int | float | str, WrapValidator(_one_value)]

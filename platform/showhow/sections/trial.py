@@ -23,7 +23,7 @@ _VALIDATION_EXAMPLES = 200  # asked at each evaluation, where the study does not
 
 class Trial(BaseModel):
     """One point of the search space. arm: the name of what is compared by it; setting: of the axes within which is
-    compared, the values (see study/compare.py)."""
+    compared, the values (see study/arms.py)."""
 
     model_config = STRICT
 
@@ -50,11 +50,9 @@ class Trial(BaseModel):
         batch, examples, every = self.recipe.batch_size, self.recipe.max_examples, self.evaluation.every_examples
         if self.data.train_examples < batch:
             yield Fault("data.train_examples", f"{self.data.train_examples:,} do not fill one batch of {batch:,}")
-        if every is not None and not batch <= every <= examples:
-            yield Fault(
-                "evaluation.every_examples",
-                f"got {every:,}, must be at least one batch ({batch:,}) and at most max_examples ({examples:,})",
-            )
+        if every is not None and not batch <= every <= (examples or every):
+            most = f" and at most max_examples ({examples:,})" if examples else ""
+            yield Fault("evaluation.every_examples", f"got {every:,}, must be at least one batch ({batch:,}){most}")
         asked = self.evaluation.validation_examples
         if asked is not None and asked > self.data.eval_examples:
             yield Fault(
@@ -109,11 +107,6 @@ class Trial(BaseModel):
     def splits(self) -> tuple[str, ...]:
         """All splits, train first."""
         return (TRAIN, VALIDATION, TEST, *self.data.eval_splits)
-
-    @property
-    def evaluate_every(self) -> int:
-        """Training examples between two evaluations."""
-        return self.evaluation.every_examples or max(self.recipe.batch_size, self.recipe.max_examples // 20)
 
     @property
     def validation_examples(self) -> int:

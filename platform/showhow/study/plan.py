@@ -2,10 +2,12 @@
 and hours. Estimates from formulas and drawn problems."""
 
 from dataclasses import dataclass
+from itertools import product
 from statistics import fmean
 from typing import NamedTuple
 
 from showhow.machines.arithmetic import nominal_flops, training_seconds
+from showhow.machines.budget import planned_examples
 from showhow.machines.estimate import Memory, memory_of
 from showhow.machines.fitting import device_bytes, fitting_layout_of
 from showhow.machines.layout import Layout
@@ -14,8 +16,8 @@ from showhow.models.sizes import ModelSizes, sizes_of
 from showhow.sections.dataset_spec import DatasetSpec
 from showhow.sections.recipe import ScratchModel
 from showhow.sections.trial import Trial
+from showhow.study.search_space import applying
 from showhow.study.study import Study
-from showhow.tasks.explain import Level
 
 # Parquet with zstd, and Arrow with 4 bytes a token, its text and its offsets. Four sets of modular_sum and listops
 # datasets took 85% to 97% of this.
@@ -25,10 +27,10 @@ _STATE_BYTES_PER_PARAMETER, _WEIGHT_BYTES_PER_PARAMETER = 12, 4
 
 
 @dataclass(frozen=True)
-class LevelPlan:
-    """One level: its trials, and the mean length in symbols of question and target."""
+class ArmPlan:
+    """One arm: its trials, and the mean length in symbols of question and target."""
 
-    level: Level
+    arm: str
     trials: int
     prompt_symbols: float
     target_symbols: float
@@ -56,16 +58,17 @@ class Plan:
     """A study's size. Training figures are upper bounds: stop rules and goals only lower them. parameters, flops,
     memory_bytes_per_run (of a device) and hours (of the whole study, `at_once` runs side by side) are None where one
     model's are. at_once: runs side by side on a machine of `cpus` CPUs. state_bytes: what a run saves of itself to go
-    on from; kept_bytes: what the best runs keep."""
+    on from; kept_bytes: what the best runs keep. train_examples and train_tokens are None where a budget in FLOPs pays
+    for an unknown number."""
 
-    levels: tuple[LevelPlan, ...]
+    arms: tuple[ArmPlan, ...]
     models: tuple[ModelPlan, ...]
     trials: int
     seeds: int
     datasets: int
     dataset_rows: int
-    train_examples: int
-    train_tokens: int
+    train_examples: int | None
+    train_tokens: int | None
     parameters: int | None
     flops: float | None
     disk_bytes: int
@@ -83,9 +86,12 @@ class Plan:
 
 
 class _Cost(NamedTuple):
-    """What a run of a trial costs. flops: nominal ones; seconds: of the devices that train it together."""
+    """What a run of a trial costs. examples: that it trains on, 0 where they are not known (is_counted); flops: nominal
+    ones; seconds: of the devices that train it together."""
 
     trial: Trial
+    examples: int
+    is_counted: bool
     layout: Layout
     lengths: Lengths
     sizes: ModelSizes | None
@@ -105,16 +111,17 @@ def make_plan(study: Study, cpus: int) -> Plan:
     at_once = _at_once(study, costs, cpus)
     known = [(cost.sizes, cost.memory, cost.flops) for cost in costs if cost.sizes and cost.memory and cost.flops]
     all_known = len(known) == len(costs)
+    are_counted = all(cost.is_counted for cost in costs)
     trained = max((sizes.trained for sizes, _, _ in known), default=0)
     return Plan(
-        levels=tuple(_level_plan(level, trials) for level in study.levels),
+        arms=tuple(_arm_plan(arm.name, trials) for arm in study.arms),
         models=tuple(_model_plans(costs, device_bytes(study.resources))),
         trials=len(trials),
         seeds=seeds,
         datasets=len(specs),
         dataset_rows=sum(spec.examples for spec in specs.values()),
-        train_examples=seeds * sum(trial.recipe.max_examples for trial in trials),
-        train_tokens=seeds * sum(map(_tokens, costs)),
+        train_examples=seeds * sum(cost.examples for cost in costs) if are_counted else None,
+        train_tokens=seeds * sum(map(_tokens, costs)) if are_counted else None,
         parameters=max(sizes.parameters for sizes, _, _ in known) if all_known else None,
         flops=seeds * sum(flops for _, _, flops in known) if all_known else None,
         disk_bytes=sum(_disk_bytes(spec) for spec in specs.values()),
@@ -129,26 +136,27 @@ def make_plan(study: Study, cpus: int) -> Plan:
 
 def planned_trials(study: Study) -> tuple[Trial, ...]:
     """Return the trials; for a search that chooses as it goes, as many at the lower bounds of its axes."""
-    if study.search.method == "random":
+    if study.search.algorithm == "random":
         return study.trials
     lows = {name: axis.extremes[0] for name, axis in study.search.axes.items()}
-    points = [lows | {"explanation": level.value} for _ in range(study.search.samples) for level in study.levels]
+    groups = product(range(study.search.samples), study.settings, study.arms)
+    points = [applying(lows | setting | arm.values) for _, setting, arm in groups]
     return tuple(study.trial(study.trial_name(index), point) for index, point in enumerate(points))
 
 
 def _cost(trial: Trial, study: Study) -> _Cost:
-    lengths, sizes = training_lengths(trial), sizes_of(trial)
+    lengths, sizes, planned = training_lengths(trial), sizes_of(trial), planned_examples(trial)
     layout = fitting_layout_of(trial, study.resources, study.sharding)
     if sizes is None:
-        return _Cost(trial, layout, lengths, None, None, None, None)
+        return _Cost(trial, planned or 0, planned is not None, layout, lengths, None, None, None, None)
     memory = memory_of(trial, sizes, lengths, layout, study.resources.gpus_per_device > 0)
-    seconds = training_seconds(sizes, lengths, layout, trial.recipe, study.resources)
-    flops = nominal_flops(sizes, round(lengths.tokens * trial.recipe.max_examples))
-    return _Cost(trial, layout, lengths, sizes, memory, flops, seconds)
+    seconds = training_seconds(sizes, lengths, layout, trial.recipe, study.resources, planned or 0)
+    flops = nominal_flops(sizes, round(lengths.tokens * (planned or 0)))
+    return _Cost(trial, planned or 0, planned is not None, layout, lengths, sizes, memory, flops, seconds)
 
 
 def _tokens(cost: _Cost) -> int:
-    return round(cost.lengths.tokens * cost.trial.recipe.max_examples)
+    return round(cost.lengths.tokens * cost.examples)
 
 
 def _at_once(study: Study, costs: list[_Cost], cpus: int) -> int:
@@ -200,11 +208,11 @@ def _model_name(trial: Trial) -> str:
     return model.name.rstrip("/").rpartition("/")[2]
 
 
-def _level_plan(level: Level, trials: list[Trial]) -> LevelPlan:
-    of_level = [trial for trial in trials if trial.level is level]
-    lengths = [training_lengths(trial) for trial in of_level]
+def _arm_plan(arm: str, trials: list[Trial]) -> ArmPlan:
+    of_arm = [trial for trial in trials if trial.arm == arm]
+    lengths = [training_lengths(trial) for trial in of_arm]
     prompt, target = fmean(one.prompt for one in lengths), fmean(one.target for one in lengths)
-    return LevelPlan(level, len(of_level), prompt, target)
+    return ArmPlan(arm, len(of_arm), prompt, target)
 
 
 def _disk_bytes(spec: DatasetSpec) -> int:

@@ -1,14 +1,16 @@
 """The search space: named axes over the fields of a study, and the points drawn from it. Pure.
 
 An axis is named by the field it sets: `explanation`, a recipe field (`learning_rate`), or a field of another section
-(`task.style`, `model.hidden_size`, `data.train_examples`). Grid axes are crossed; the other axes are drawn `samples`
-times, and draw i is the same at every grid point, so that explanation levels are compared on equal terms.
+(`task.style`, `model.hidden_size`, `data.train_examples`). The bare name of a section with variants (`adapter`) picks
+one of them, and an axis of three parts (`adapter.lora.rank`) sets a field of a variant, in the points that have it.
+Grid axes are crossed; the other axes are drawn `samples` times, and draw i is the same at every grid point, so that
+arms are compared on equal terms.
 """
 
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -146,14 +148,14 @@ Axis = Annotated[
 
 
 class SearchSpace(BaseModel):
-    """The `[search]` section. samples: draws of the axes that are not grids. method: `random`, or `optuna` (TPE), which
-    chooses each next point of a level by how the earlier ones of that level did (grids are then choices)."""
+    """The `[search]` section. samples: draws of the axes that are not grids. algorithm: `random`, or `optuna` (TPE),
+    which chooses each next point of an arm by how the earlier ones of that arm did (grids are then choices)."""
 
     model_config = STRICT
 
     samples: Positive = 1
     seed: Annotated[int, Field(ge=0)] = 0
-    method: Literal["random", "optuna"] = "random"
+    algorithm: Literal["random", "optuna"] = "random"
     axes: dict[str, Axis]
 
     @model_validator(mode="before")
@@ -162,6 +164,8 @@ class SearchSpace(BaseModel):
         """Gather the axes, however deeply dotted, under `axes`; what is not a setting must be an axis."""
         if not isinstance(values, dict):
             return values
+        if isinstance(values.get("method"), str):
+            refuse([Fault("method", _no_algorithm(values["method"]))])
         settings = {key: value for key, value in values.items() if key in cls.model_fields and key != "axes"}
         found = list(named_axes(values))
         names = [name for name, _ in found]
@@ -179,7 +183,7 @@ class SearchSpace(BaseModel):
 
     @property
     def size(self) -> int:
-        """How many points a random or grid search has."""
+        """How many points a random or grid search has, before axes that do not apply are left out of them."""
         grids = math.prod(len(axis.grid) for axis in self.axes.values() if isinstance(axis, Grid))
         return grids * (self.samples if self._drawn else 1)
 
@@ -188,16 +192,18 @@ class SearchSpace(BaseModel):
         return {name: axis for name, axis in self.axes.items() if not isinstance(axis, Grid)}
 
     def points(self) -> list[dict[str, Scalar]]:
-        """Return the points of a random or grid search, samples outermost, so that every level gets its first point
-        early."""
+        """Return the points of a random or grid search, samples outermost, so that every arm gets its first point
+        early. Those that differ in nothing but axes that set nothing in them are one."""
         grids = {name: axis.grid for name, axis in self.axes.items() if isinstance(axis, Grid)}
         samples = self.samples if self._drawn else 1
         drawn = {name: self._draws(name, axis, samples) for name, axis in self._drawn.items()}
-        return [
-            {**dict(zip(grids, cell, strict=True)), **{name: draws[sample] for name, draws in drawn.items()}}
+        points = [
+            applying({**dict(zip(grids, cell, strict=True)), **{name: draws[sample] for name, draws in drawn.items()}})
             for sample in range(samples)
             for cell in itertools.product(*grids.values())
         ]
+        has_variants = any(len(point) < len(self.axes) for point in points)
+        return list({json.dumps(point): point for point in points}.values()) if has_variants else points
 
     def _draws(self, name: str, axis: Axis, samples: int) -> list[Scalar]:
         """Draw each value from a stratum of its own: a Latin hypercube (McKay et al., 1979), so that few samples still
@@ -219,6 +225,23 @@ def named_axes(search: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name.removeprefix("recipe."), axis
 
 
+def applies(axis: str, point: Mapping[str, Any]) -> bool:
+    """Say whether an axis sets anything in a trial of a point: one over a field of a variant, such as
+    `adapter.lora.rank`, only where that variant is picked."""
+    section, *variant = axis.split(".")[:-1] or [""]
+    return not variant or point.get(section) == ".".join(variant)
+
+
+def applying(point: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return a point without the axes that set nothing in it."""
+    return {axis: value for axis, value in point.items() if applies(axis, point)}
+
+
+def _no_algorithm(got: str) -> str:
+    example = 'method = { grid = ["plain", "step_by_step"] }'
+    return f'got "{got}", but method is an axis: {example}. How points are chosen is set by algorithm = "{got}"'
+
+
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     if not bounds[0] < bounds[1] or math.isinf(bounds[1] - bounds[0]):
         raise ValueError(f"the bounds must be finite and rise, got [{bounds[0]:g}, {bounds[1]:g}]")
@@ -233,8 +256,19 @@ def _with_tuples(axis: Any) -> Any:
 
 def _flatten(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
-        is_group = isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values())
-        if is_group:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+        axis, further = _parted(value)
+        if axis is not None or not further:
+            yield prefix + key, value if axis is None else axis
+        yield from _flatten(further, f"{prefix}{key}.")
+
+
+def _parted(value: Any) -> tuple[Any, dict[str, Any]]:
+    """Part a table into the axis that it is (None: it is none) and the axes that are nested in it, as in `adapter.grid
+    = [...]` with `adapter.lora.rank = {...}`."""
+    if not isinstance(value, dict) or not value:
+        return value, {}
+    further = {key: inner for key, inner in value.items() if isinstance(inner, dict) and key not in AXIS_KINDS}
+    axis = {key: inner for key, inner in value.items() if key not in further}
+    if axis and not (further and any(key in AXIS_KINDS for key in axis)):
+        return value, {}  # an axis, or neither an axis nor a group of axes
+    return axis or None, further

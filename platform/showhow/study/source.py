@@ -5,17 +5,21 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import date, time
+from pathlib import Path, PurePath
 from typing import Any
 
+from pydantic import BaseModel
+
 from showhow.errors import UserError, nearest
+from showhow.kinds import are_named
 from showhow.sections.faults import Fault
 from showhow.study.lines import key_lines
-from showhow.study.search_space import named_axes
-from showhow.tasks import IMPORTED
-from showhow.tasks.imported.file import UNREAD, located
+from showhow.study.references import locate
+from showhow.study.search_space import AXIS_KINDS, SearchSpace, named_axes
+from showhow.study.variants import table_of, target
 
 _MOST_BYTES = 1_000_000
 _DEEPEST = 20  # sections within sections; a study has 4
@@ -23,16 +27,18 @@ _TOO_DEEP = "is nested too deeply; a study has sections and settings in them"
 _TOO_LARGE = "is beyond the whole numbers of TOML, which are 64 bits wide"
 _BELOW = 2**63  # whole numbers in TOML are 64 bits wide
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
+_NAMES_OF_ITS_OWN = re.compile(r" \('.*\)")
 _IN_OTHER_WORDS = {
     "Cannot overwrite a value": "this key is set twice",
     "Invalid value": "this is no value (text stands in quotes)",
+    "Cannot mutate immutable namespace": "{ ... } cannot be added to (write a.grid = [...] and a.b.c = { ... })",
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """A study file as read. `lines`: of each key; `options`: by the key that an option of the command line set, the
-    option."""
+    """A study file as read. path: of the file (of a study made in Python, what made it); `lines`: of each key;
+    `options`: by the key that an option of the command line set, the option."""
 
     path: Path
     values: dict[str, Any]
@@ -59,6 +65,11 @@ class Source:
         source.refuse(fault for fault in source.unusable() if fault.message in (_TOO_DEEP, _TOO_LARGE))
         return source
 
+    @classmethod
+    def of(cls, what: str, sections: Mapping[str, Any]) -> "Source":
+        """Take the sections of a study that was made in Python. what: in place of a file, where a fault is named."""
+        return cls(Path(what), _plain(sections), {}, {})
+
     def unusable(self) -> list[Fault]:
         """Find what TOML can say and no setting can be."""
         return list(_unusable(self.values))
@@ -68,38 +79,28 @@ class Source:
         and what a file of DeepSpeed's settings says; return what cannot be read.
 
         A path in the study file begins at its folder, one of an option at the folder that the command was called in."""
-        imported = [fault for key, table in _imports(self.values) for fault in self._locate(key, table)]
-        self._locate_models()
-        return imported + list(self._read_deepspeed())
-
-    def _locate_models(self) -> None:
-        """Make the names of models that are folders absolute: other processes work elsewhere."""
-        for key, table, field in _model_names(self.values):
-            folder, names = self._folder_of(key), table[field]
-            several = names if isinstance(names, list) else [names]
-            found = [str((folder / one).absolute()) if _is_folder(folder, one) else one for one in several]
-            table[field] = found if isinstance(names, list) else found[0]
+        return list(locate(self.values, self._folder_of))
 
     def _folder_of(self, key: str) -> Path:
         return Path() if key in self.options else self.path.parent
 
-    def _read_deepspeed(self) -> Iterator[Fault]:
-        sharding = self.values.get("sharding")
-        if isinstance(sharding, dict) and isinstance(sharding.get("deepspeed"), str):
-            path = self._folder_of("sharding.deepspeed") / sharding["deepspeed"]
-            try:
-                sharding["deepspeed"] = _json_section(path)
-            except UserError as error:
-                sharding["deepspeed"] = None
-                yield Fault("sharding.deepspeed", str(error))
-
-    def _locate(self, key: str, table: dict[str, Any]) -> Iterator[Fault]:
-        folder = self._folder_of(f"{key}.path")
-        try:
-            table.update(located(table, folder))
-        except UserError as error:
-            table["sha256"] = UNREAD
-            yield Fault(f"{key}.path", str(error))
+    def changed(self, changes: Mapping[str, Any]) -> "Source":
+        """Return the source with some settings changed; None leaves one out. An axis takes the place of the value that
+        its field has, for as a study is stored every field has one."""
+        values: dict[str, Any] = _plain(self.values)
+        search = values.get("search", {})
+        axes = dict(named_axes(search))
+        for key, value in sorted(changes.items(), key=lambda change: not _is_axis(change[0])):
+            if _is_axis(key):
+                name, axis = _axis_set(key.removeprefix("search.").removeprefix("recipe."), _plain(value))
+                _put(axes, name, axis)
+                if axis is not None:
+                    _make_room(values, name)
+            else:
+                _put(*_table_of(values, key), _plain(value))
+        settings = {name: value for name, value in search.items() if name in SearchSpace.model_fields}
+        values["search"] = {**settings, "axes": axes}
+        return Source(self.path, values, self.lines, self.options)
 
     def _with(self, option: str, key: str, value: Any) -> "Source":
         """Return the source with one setting changed."""
@@ -135,51 +136,57 @@ class Source:
                 return 0, self.options[name]
             if name in self.lines:
                 return self.lines[name], f"{self.path}:{self.lines[name]}"
-        return 0, str(self.path)
+        axis = f"search.{key.partition('.')[0]}"  # a variant that is nowhere but in the axis that picks it
+        return self._place(axis) if axis in self.lines or axis in self.options else (0, str(self.path))
 
 
-def _imports(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the tables that name a file, the task's and those of splits that have another, with their places."""
-    task, data = values.get("task"), values.get("data")
-    if isinstance(task, dict) and task.get("kind") == IMPORTED:
-        yield "task", task
-        splits = data.get("eval_splits") if isinstance(data, dict) else None
-        for name, table in splits.items() if isinstance(splits, dict) else ():
-            if isinstance(table, dict) and "path" in table:
-                yield f"data.eval_splits.{name}", table
+def _plain(value: Any) -> Any:
+    """Return a value as a study file could have it: sections and tasks as tables, paths as text."""
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(mode="json"))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
-def _model_names(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield where names of models stand: the setting, the table that has it, and its name there."""
-    model, search = values.get("model"), values.get("search")
-    if isinstance(model, dict) and "name" in model:
-        yield "model.name", model, "name"
-    axes = dict(named_axes(search)) if isinstance(search, dict) else {}
-    axis = axes.get("model.name")
-    if isinstance(axis, dict) and "grid" in axis:
-        yield "search.model.name", axis, "grid"
+def _is_axis(key: str) -> bool:
+    section, _, name = key.partition(".")
+    return section == "search" and name.partition(".")[0] not in SearchSpace.model_fields
 
 
-def _is_folder(folder: Path, name: Any) -> bool:
-    """True for what is a folder, or is written as none but a folder is."""
-    return isinstance(name, str) and bool(name) and (name.startswith(("./", "../")) or (folder / name).is_dir())
+def _make_room(values: dict[str, Any], axis: str) -> None:
+    """Leave out what an axis is going to set."""
+    place = target(axis)
+    table = table_of(values, place)
+    if place.field and table is not None:
+        table.pop(place.field, None)
+    elif not place.field and not are_named(values.get(place.section)):
+        values.pop(place.section, None)
 
 
-def _json_section(path: Path) -> dict[str, Any]:
-    """Read a file that holds a JSON object, as DeepSpeed's own configurations are."""
-    try:
-        found = json.loads(path.read_bytes()[:_MOST_BYTES].decode("utf-8-sig"), parse_constant=_no_number)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Write a path from the study file on") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: must hold an object, such as {{}}, and not {json.dumps(found)[:40]}")
-    return found
+def _axis_set(axis: str, value: Any) -> tuple[str, Any]:
+    """Return the axis that `learning_rate` or `learning_rate.log_uniform` names, and the whole of its new value."""
+    name, _, kind = axis.rpartition(".")
+    return (name, {kind: value}) if kind in AXIS_KINDS and value is not None else (axis, value)
 
 
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+def _table_of(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """Return the table that a dotted name stands in, made where it is missing, and the name in it."""
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(values.get(section), dict):
+            values[section] = {}
+        values = values[section]
+    return values, last
+
+
+def _put(table: dict[str, Any], name: str, value: Any) -> None:
+    if value is None:
+        table.pop(name, None)
+    else:
+        table[name] = value
 
 
 def _text(path: Path) -> str:
@@ -205,7 +212,7 @@ def _where(path: Path, text: str, fault: str) -> str:
     found = _PLACE.search(fault)
     line = found[1] or text.count("\n") + 1 if found else 1
     column = f" at column {found[2]}" if found and found[2] else ""
-    what = _PLACE.sub("", fault)
+    what = _NAMES_OF_ITS_OWN.sub("", _PLACE.sub("", fault))
     return f"{path}:{line}: is not valid TOML: {_IN_OTHER_WORDS.get(what, what)}{column}"
 
 
@@ -240,8 +247,12 @@ def _unusable(value: Any, key: str = "", depth: int = 0) -> Iterator[Fault]:
         yield Fault(key, _TOO_LARGE)
     elif isinstance(value, float) and not math.isfinite(value):
         yield Fault(key, f"got {value}, must be a finite number")
-    elif not isinstance(value, int | float | str):
+    elif isinstance(value, date | time):
         yield Fault(key, f"got {value}, a date or time, which no setting is; text stands in quotes")
+    elif not isinstance(value, int | float | str | None):
+        yield Fault(
+            key, f"got {value!r}, which no setting is; a setting is a number, text, true, false, a list or a table"
+        )
 
 
 def _names(key: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from statistics import fmean
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
-from showhow.metrics import VALIDATION, Metric, find, on_split
+from showhow.metrics import VALIDATION, Measured, find, on_split
 from showhow.sections.scalars import Scalar
 from showhow.sections.stopping import Asha, Median, NoStopping, StopRule
 
@@ -111,7 +111,7 @@ class Arbiter:
         return level, self._settings.get(trial, ())
 
     @property
-    def _metric(self) -> Metric:
+    def _metric(self) -> Measured:
         return find("train_loss" if isinstance(self._rule, NoStopping) else self._rule.metric)
 
     @property
@@ -179,7 +179,7 @@ def _ended(curves: dict[int, _Curve]) -> list[_Curve]:
     return [curve for curve in curves.values() if curve.used is not None]
 
 
-def _ray_rule(rule: Asha | Median, metric: Metric, total: float) -> AsyncHyperBandScheduler | MedianStoppingRule:
+def _ray_rule(rule: Asha | Median, metric: Measured, total: float) -> AsyncHyperBandScheduler | MedianStoppingRule:
     shared = {"time_attr": "budget", "metric": "value", "mode": "min" if metric.better == "lower" else "max"}
     match rule:
         case Asha():

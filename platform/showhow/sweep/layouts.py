@@ -26,7 +26,7 @@ class Layouts:
         """Return the layout of a trial; of one whose point is chosen only as the study goes (optuna) one of at most
         `room` devices, as many as the cluster has."""
         study = self._study
-        if study.search.method == "random":
+        if study.search.algorithm == "random":
             return self._decided[trial.name]
         layout = layout_of(trial, study.resources, study.sharding)
         if layout.devices <= room:

@@ -20,7 +20,8 @@ from showhow.sections.scalars import Scalar
 from showhow.sections.trial import Trial
 from showhow.seeds import seed_for
 from showhow.study.search_space import Axis, Grid, Integers, LogUniform, Uniform
-from showhow.study.study import EXPLANATION, Study
+from showhow.study.study import Study
+from showhow.study.variants import EXPLANATION
 from showhow.sweep.arbiter import Arbiter
 from showhow.tasks.explain import Level
 
@@ -55,7 +56,7 @@ class Proposer:
         self._study, self._arbiter = study, arbiter
         self._done = {run_key(run.trial, run.seed): run for run in past if run.status in ("finished", "stopped")}
         self._seconds = {run.trial: run.seconds for run in past}
-        self._tpe = TreeParzen(study, past) if study.search.method == "optuna" else None
+        self._tpe = TreeParzen(study, past) if study.search.algorithm == "optuna" else None
 
     def __iter__(self) -> Iterator[Run]:
         for run in self._in_order():

@@ -89,7 +89,7 @@ class Recorder:
         self._accuracy[run.key] = metrics[_ACCURACY]
         self._record(Reported(run.key, int(metrics["examples"]), metrics, time.time()))
         trial = run.trial
-        if not self._arbiter.report(trial.level, trial.name, run.seed, metrics, trial.recipe.max_examples):
+        if not self._arbiter.report(trial.level, trial.name, run.seed, metrics, trial.recipe.total_examples):
             return False
         if on_split(TEST, "accuracy") in metrics:
             return False  # its last report, at the end of its budget or at its goal: the outcome follows at once

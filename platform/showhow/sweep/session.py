@@ -107,7 +107,7 @@ class Session:
         # Tune saves its own state beside ours, and complains aloud where two savings meet; what fails for us is raised.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         # Runs wait in Tune's queue so that no processor idles; but TPE should choose late, when more has been told.
-        waiting = 2 if study.search.method == "optuna" else at_once + 1
+        waiting = 2 if study.search.algorithm == "optuna" else at_once + 1
         os.environ.update(_TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(waiting)})
         _spare_what_tune_adds()
         tuner = tune.Tuner(

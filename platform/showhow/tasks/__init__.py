@@ -1,4 +1,4 @@
-"""The catalogue of tasks: a new task is one file beside this one and one line in `TASKS` and in `AnyTask`.
+"""The catalogue of tasks: a new task is one file in this folder and one line in `TASKS`, or a registered class.
 
 `TASKS` are those that draw their problems; `imported` reads them from a user's file, and has no problem without one.
 """
@@ -6,9 +6,10 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from showhow.errors import UserError, nearest
+from showhow.kinds import ByKind, Catalogue, literal_kind
 from showhow.tasks.base import Task
 from showhow.tasks.imported.file import located
 from showhow.tasks.imported.task import Imported
@@ -17,7 +18,10 @@ from showhow.tasks.modular_sum import ModularSum
 
 TASKS: dict[str, type[Task]] = {"modular_sum": ModularSum, "listops": ListOps}
 IMPORTED = "imported"
-AnyTask = Annotated[ModularSum | ListOps | Imported, Field(discriminator="kind")]
+_REQUIRED = ("text_format", "draw", "solve", "answers", "largest_number", "distinct_questions", "example_question")
+TASK_KINDS: Catalogue[Task] = Catalogue(Task, {**TASKS, IMPORTED: Imported}, "showhow.tasks", _REQUIRED)
+AnyTask = Annotated[Task, ByKind(TASK_KINDS)]
+AnyTasks = Annotated[Task | dict[str, Task], ByKind(TASK_KINDS, are_named=True)]
 
 
 def task_named(name: str, changes: dict[str, Any]) -> Task:
@@ -26,11 +30,11 @@ def task_named(name: str, changes: dict[str, Any]) -> Task:
 
     Raises UserError naming the nearest task for an unknown name, and every wrong parameter with what is allowed.
     """
-    presets = {preset: kind for kind, task in TASKS.items() for preset in task.presets}
-    known = [*TASKS, *presets, IMPORTED]
-    if name not in known:
+    presets = {preset: kind for kind, task in TASK_KINDS.classes.items() for preset in task.presets}
+    if name not in TASK_KINDS.classes and name not in presets and name not in TASK_KINDS.kinds:
+        known = [*TASKS, *presets, *(kind for kind in TASK_KINDS.kinds if kind not in TASKS)]
         raise UserError(f'There is no task "{name}"; tasks and presets: {", ".join(known)}.{nearest(name, known)}')
-    kind: type[Task] = Imported if name == IMPORTED else TASKS[presets.get(name, name)]
+    kind = TASK_KINDS.find(presets.get(name, name))
     values = located(changes, Path()) if name == IMPORTED else changes
     preset = {"preset": name} if name in presets else {}
     try:
@@ -41,7 +45,7 @@ def task_named(name: str, changes: dict[str, Any]) -> Task:
 
 def _sentences(task: type[Task], error: ValidationError) -> list[str]:
     """Say each fault in a sentence: the parameter, what was got, what is allowed."""
-    kind = task.model_fields["kind"].default
+    kind = literal_kind(task)
     sentences = []
     for fault in error.errors():
         name = ".".join(map(str, fault["loc"]))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 from showhow.errors import UserError, nearest
 
@@ -59,13 +59,18 @@ class Task(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    kind: str
+
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     example_question: ClassVar[str]
 
     @model_validator(mode="before")
     @classmethod
-    def _expand_preset(cls, values: Any) -> Any:
+    def _expand_preset(cls, values: Any, info: ValidationInfo) -> Any:
         """Fill in what a named preset states; what stands beside it wins."""
+        if isinstance(values, dict) and info.mode == "json":  # these are Python values by now, and no list is a tuple
+            fields = {name for name, field in cls.model_fields.items() if "tuple" in str(field.annotation)}
+            values = {name: _tuples(value) if name in fields else value for name, value in values.items()}
         if not isinstance(values, dict) or "preset" not in values:
             return values
         name = values["preset"]
@@ -126,6 +131,10 @@ class Task(BaseModel):
         """
         preset = self.presets.get(str(changes.get("preset")), {})
         return type(self).model_validate({**self.model_dump(), **preset, **changes})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def unreadable(kind: str, question: str, position: int, expected: str, advice: str) -> UserError:

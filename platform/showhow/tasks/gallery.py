@@ -6,7 +6,7 @@ from typing import Any
 
 from showhow.errors import UserError, nearest
 from showhow.seeds import rng_for
-from showhow.tasks import IMPORTED, TASKS, task_named
+from showhow.tasks import IMPORTED, TASK_KINDS, task_named
 from showhow.tasks.base import Problem, Task
 from showhow.tasks.explain import Level, render
 from showhow.tasks.imported import task as imported
@@ -14,7 +14,17 @@ from showhow.tasks.imported import task as imported
 
 def gallery() -> str:
     """Return the whole catalogue as text."""
-    return "\n\n".join([*(_entry(kind, task_named(kind, {})) for kind in TASKS), _imported()])
+    return "\n\n".join(_imported() if kind == IMPORTED else _found(kind, found) for kind, found in TASK_KINDS.listed())
+
+
+def _found(kind: str, found: type[Task] | UserError) -> str:
+    """Return the entry of a task; of one with parameters that must be given, what they are."""
+    if isinstance(found, UserError):
+        return f"{kind}: {found}"
+    needed = [name for name, field in found.model_fields.items() if field.is_required() and name != "kind"]
+    if needed:
+        return f"{kind}: {_summary(found)}\n\n  needs {', '.join(needed)}"
+    return _entry(kind, found.model_validate({"kind": kind}))
 
 
 def _summary(task: type[Task]) -> str:

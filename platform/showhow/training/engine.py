@@ -61,7 +61,7 @@ def learning_rate_at(recipe: Recipe, examples: int) -> float:
     0 (Loshchilov and Hutter, arXiv 1608.03983)."""
     if examples < recipe.warmup_examples:
         return recipe.learning_rate * (examples + recipe.batch_size) / (recipe.warmup_examples + recipe.batch_size)
-    progress = (examples - recipe.warmup_examples) / (recipe.max_examples - recipe.warmup_examples)
+    progress = (examples - recipe.warmup_examples) / (recipe.total_examples - recipe.warmup_examples)
     if recipe.schedule == "linear":
         return recipe.learning_rate * (1 - progress)
     if recipe.schedule == "cosine":

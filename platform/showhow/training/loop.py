@@ -52,7 +52,7 @@ def train(
     between two yields, in which the caller may evaluate, is not counted. What dropout leaves out is a function of the
     seed, the step and the process. Raises TrialError when the loss is not a number or has diverged, and
     OutOfMemoryError."""
-    steps = recipe.max_examples // recipe.batch_size
+    steps = recipe.total_examples // recipe.batch_size
     reported, tokens, seconds = (since.examples, since.tokens, since.train_seconds) if since else (0, 0, 0.0)
     guard = _LossGuard(recipe.batch_size)
     losses: list[torch.Tensor] = []

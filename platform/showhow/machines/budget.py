@@ -1,0 +1,60 @@
+"""When a run's budget is spent, before it starts: how many examples it comes to, and how often it is evaluated on the
+way. Estimates from mean lengths and the model's size; a run counts what it really spends. Pure."""
+
+from collections.abc import Iterator
+
+from showhow.machines.arithmetic import nominal_flops
+from showhow.models.lengths import training_lengths
+from showhow.models.sizes import sizes_of
+from showhow.sections.faults import Fault
+from showhow.sections.trial import Trial
+
+_EVALUATIONS = 20  # during a run, where the study does not say after how many examples
+
+
+def example_costs(trial: Trial) -> float | None:
+    """Return what training on one example costs on average, in the unit of the trial's budget; None where that is FLOPs
+    and the model's size is not known, as its weights are not on this disk."""
+    if trial.budget.unit == "examples":
+        return 1.0
+    tokens = training_lengths(trial).tokens
+    if trial.budget.unit == "tokens":
+        return tokens
+    sizes = sizes_of(trial)
+    return None if sizes is None else nominal_flops(sizes, tokens)
+
+
+def planned_examples(trial: Trial) -> int | None:
+    """Return the number of training examples that a trial's budget pays for, were all spent on training; in tokens and
+    FLOPs whole batches. None where their cost is not known."""
+    cost = example_costs(trial)
+    if cost is None:
+        return None
+    examples = int(trial.budget.amount / cost)
+    return examples if trial.budget.unit == "examples" else examples - examples % trial.recipe.batch_size
+
+
+def evaluate_every(trial: Trial) -> int:
+    """Return how many training examples lie between two evaluations: as the study says, or a twentieth of the budget
+    (of train_examples, where it is not known how many examples the budget pays for)."""
+    if trial.evaluation.every_examples is not None:
+        return trial.evaluation.every_examples
+    examples = planned_examples(trial) or trial.data.train_examples
+    return max(trial.recipe.batch_size, examples // _EVALUATIONS)
+
+
+def budget_faults(trial: Trial) -> Iterator[Fault]:
+    """Say what a budget in tokens or FLOPs has no room for; one in examples is checked with the recipe."""
+    cost, examples, budget = example_costs(trial), planned_examples(trial), trial.budget
+    if cost is None or examples is None or budget.unit == "examples":
+        return
+    batch, every, warmup = trial.recipe.batch_size, trial.evaluation.every_examples, trial.recipe.warmup_examples
+    if examples < batch:
+        takes = f"the first batch of {batch} examples takes about {batch * cost:.2g}"
+        yield Fault("budget.amount", f"got {budget.amount:g} {budget.unit}, with which no run can begin: {takes}")
+        return
+    pays = f"the budget of {budget.amount:g} {budget.unit} pays for about {examples:,} examples"
+    if warmup >= examples:
+        yield Fault("recipe.warmup_examples", f"got {warmup:,}, but {pays}, so nothing is left after the warm-up")
+    if every is not None and every > examples:
+        yield Fault("evaluation.every_examples", f"got {every:,}, but {pays}")

@@ -1,0 +1,28 @@
+"""The `[compare]` section: what a study compares, and within what. Pure."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field, field_validator
+
+from showhow.sections.scalars import FROM_LIST, STRICT
+
+_Axes = Annotated[tuple[str, ...], FROM_LIST]
+
+
+class Compare(BaseModel):
+    """by: the axes of the search whose values are compared; each combination of them is an arm. within: axes at each of
+    whose values arms are compared separately (settings); left out: the grids over the model, the task and the data
+    that are not compared by. Every other axis is tuned: an arm is shown by its best trial."""
+
+    model_config = STRICT
+
+    by: Annotated[_Axes, Field(min_length=1)] = ("explanation",)
+    within: _Axes | None = None
+
+    @field_validator("by", "within")
+    @classmethod
+    def _named_once(cls, axes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        names = None if axes is None else tuple(axis.removeprefix("recipe.") for axis in axes)
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("an axis is named twice")
+        return names
