@@ -21,7 +21,7 @@ from showhow.machines.assignment import Assignment
 from showhow.sections.adapter import Lora
 from showhow.sections.recipe import PretrainedModel
 from showhow.sections.trial import Trial
-from showhow.training.checkpoint_files import read_weights
+from showhow.training.checkpoints.files import read_weights
 
 Told = list[dict[str, float]]
 BATCH = 16

@@ -18,7 +18,7 @@ from showhow.methods.losses import CrossEntropy, Loss
 from showhow.methods.row import Row
 from showhow.sections.dataset_spec import TRAIN
 from showhow.tasks.explain import Level
-from showhow.training.checkpoint_files import read_weights, write_weights
+from showhow.training.checkpoints.files import read_weights, write_weights
 from showhow.training.loop import Progress
 from showhow.training.ranks import agreed, rank
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from showhow.machines.assignment import Assignment, Note
 from showhow.metrics import TEST, VALIDATION, on_split
-from showhow.training.checkpoint_files import Standing
+from showhow.training.checkpoints.files import Standing
 from showhow.training.engine import Engine, this_device
 from showhow.training.evaluate import EXTRA_TOKENS, Evaluation, evaluate
 from showhow.training.loop import Progress

@@ -16,7 +16,7 @@ from showhow.fingerprint import Json
 from showhow.machines.assignment import Assignment, Note
 from showhow.methods.base import Method
 from showhow.metrics import TEST
-from showhow.training.checkpoint import Checkpoints
+from showhow.training.checkpoints.saving import Checkpoints
 from showhow.training.loop import Progress
 
 

@@ -12,7 +12,7 @@ from showhow.fingerprint import fingerprint
 from showhow.machines.assignment import Assignment
 from showhow.machines.layout import Layout
 from showhow.sections.recipe import Recipe
-from showhow.training.checkpoint_files import read_weights
+from showhow.training.checkpoints.files import read_weights
 from showhow.training.engine import Engine, PlainEngine
 from showhow.training.memory import give_back_memory, memory_needed_for
 from showhow.training.model import build_model

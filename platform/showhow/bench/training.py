@@ -17,8 +17,8 @@ from showhow.methods.bench import Spent
 from showhow.methods.losses import Loss
 from showhow.sections.recipe import Recipe
 from showhow.training.batches import Source, training_batches
-from showhow.training.checkpoint import Checkpoints
-from showhow.training.checkpoint_files import Standing
+from showhow.training.checkpoints.files import Standing
+from showhow.training.checkpoints.saving import Checkpoints
 from showhow.training.engine import Engine
 from showhow.training.loop import Progress, train
 from showhow.training.model import is_seq2seq

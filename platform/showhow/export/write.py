@@ -27,7 +27,7 @@ from showhow.metrics import TEST
 from showhow.models.exported import EXPORTED, Exported
 from showhow.sections.recipe import PretrainedModel
 from showhow.sections.trial import Trial
-from showhow.training.checkpoint_files import read_weights
+from showhow.training.checkpoints.files import read_weights
 from showhow.training.evaluate import EXTRA_TOKENS
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.tokens import SpecialTokens, TokenFile

@@ -2,7 +2,7 @@
 and those that may go on keep their state. It watches the event stream as a tracker does, in the driver.
 
 It deletes only within the study's folder of checkpoints, and nothing of a run under way, which deletes its own older
-checkpoints (training/checkpoint.py). One driver at a time has a study (tracking/jsonl.py), so none deletes beside it.
+checkpoints (training/checkpoints/saving.py). One driver at a time has a study (tracking/jsonl.py), so none deletes beside it.
 """
 
 import contextlib

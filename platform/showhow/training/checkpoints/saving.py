@@ -1,7 +1,7 @@
 """Checkpoints: a run saves its state to go on from, and its weights at the end.
 
 What a checkpoint holds does not depend on the engine nor on the number of processes: each process writes its share of
-the tensors, and any number of them reads them back by name. The files are in checkpoint_files.py; which runs keep
+the tensors, and any number of them reads them back by name. The files are in files.py; which runs keep
 theirs is decided elsewhere (home/retention.py).
 """
 
@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from showhow.fingerprint import Json, fingerprint
 from showhow.machines.assignment import Assignment
-from showhow.training.checkpoint_files import (
+from showhow.training.checkpoints.files import (
     MANIFEST,
     WEIGHT,
     Manifest,
