@@ -27,7 +27,7 @@ class NoStopping(BaseModel):
 
 
 class Asha(BaseModel):
-    """Asynchronous successive halving (Li et al., arXiv 1810.05934) within an arm and a setting, by budget and then by seeds.
+    """Asynchronous successive halving (Li et al., arXiv 1810.05934) within arm and setting, by budget, then by seeds.
 
     Progress is counted in the unit of the run's budget. grace: share of a run's budget before the first decision;
     reduction_factor: of that many trials one continues at each rung within a seed, and to its next seed. metric: what
@@ -50,7 +50,7 @@ class Asha(BaseModel):
 
 
 class Median(BaseModel):
-    """The median rule of Vizier (Golovin et al., KDD 2017) within an arm and a setting: a trial is stopped when its best
+    """The median rule of Vizier (Golovin et al., KDD 2017) within arm and setting: a trial is stopped when its best
     value so far is worse than the median of the others' running means, and the better half gets its next seed.
     `min_trials`: others needed before anything is decided. The other settings are those of `asha`."""
 
