@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from showhow.datasets.prepare import Preparation
+from showhow.home.folder import StudyFolder
+from showhow.home.past_study import PastStudy
 from showhow.sections.stopping import Asha
 from showhow.study.study import Study
 from showhow.sweep.arbiter import Arbiter
@@ -109,3 +111,29 @@ def test_a_point_stands_among_the_params_also_where_an_axis_names_a_variant(sett
     assert plain == flat_params(run.trial.model_copy(update={"point": {}}), 0)
     variant = run.trial.model_copy(update={"point": {**run.trial.point, "method": "mixup"}})
     assert flat_params(variant, 0) == plain | {"method": "mixup"}
+
+
+def test_a_trial_is_rebuilt_from_what_its_run_recorded_whatever_is_searched(tiny_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "axes.toml"
+    axes = 'samples = 2\nlearning_rate = { log_uniform = [1e-4, 1e-2] }\n"model.layers" = { grid = [1, 2] }\n'
+    text = tiny_file.read_text().replace("\nlayers = 1", "").replace("learning_rate = 3e-3\n", "")
+    path.write_text(text.replace("[search]\n", f"[search]\n{axes}"))
+    study = Study.load(path)
+    folder = StudyFolder(tmp_path, study.name)
+    folder.make()
+    folder.claim(study)
+    journal = JsonlTracker(folder.journal)
+    recorder = Recorder(
+        journal, Replay(Arbiter(study.stop, 2), StudyRecord()), Preparation(tmp_path, lambda _line: None), "none"
+    )
+    runs = [Run(trial, seed) for trial in study.trials for seed in study.seeds]
+    for run in runs:
+        recorder.start(run)
+        recorder.hear(run, {"metrics": FINAL})
+        recorder.hear(run, OUTCOME)
+        weights = folder.checkpoints / run.key / "000000000800"
+        weights.mkdir(parents=True)
+        (weights / "manifest.json").touch()
+    journal.close()
+    past = PastStudy(folder)
+    assert {run.key: past.trial(past.run(run.key)) for run in runs} == {run.key: run.trial for run in runs}
