@@ -22,9 +22,11 @@ def run_script(script: str, *arguments: str | Path) -> subprocess.CompletedProce
         )
 
 
-def test_the_callers_ray_is_used_also_from_a_thread_and_left_as_it_was(tiny_file: Path, tmp_path: Path) -> None:
+def test_the_callers_ray_is_used_from_a_thread_or_within_an_event_loop_and_left_as_it_was(
+    tiny_file: Path, tmp_path: Path
+) -> None:
     script = """
-        import os, sys, threading
+        import asyncio, os, sys, threading
         from pathlib import Path
         import ray
         from ray.tune.execution import class_cache
@@ -44,7 +46,10 @@ def test_the_callers_ray_is_used_also_from_a_thread_and_left_as_it_was(tiny_file
         (result,) = results
         print("ROWS", [row.runs for row in result.rows])
 
-        again = run_study(study.model_copy(update={"name": "again"}), address="auto", home=Path(sys.argv[2]))
+        async def in_a_cell():
+            return run_study(study.model_copy(update={"name": "again"}), address="auto", home=Path(sys.argv[2]))
+
+        again = asyncio.run(in_a_cell())
         print("AGAIN", [row.runs for row in again.rows])
 
         @ray.remote

@@ -145,7 +145,7 @@ class Arbiter:
         if group not in self._rules:  # made at the first report, when the size of the budget is known
             self._rules[group] = _rule(rule, total)
         fed, sign = self._fed.get(trial, 0.0), -1.0 if self._metric.better == "lower" else 1.0
-        # At the very end there is nothing left to save; who goes on from there is decided between seeds.
+        # At the very end there is nothing left to save; what follows is decided between seeds.
         due = sorted({b for curve in curves for b in curve.budgets if fed < b <= come_so_far and b < total})
         for budget in due:
             self._fed[trial] = budget

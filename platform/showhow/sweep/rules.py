@@ -19,7 +19,7 @@ class Rule(Protocol):
 
 
 class AsyncHalving:
-    """Asynchronous successive halving (Li et al., arXiv 1810.05934): at each rung a trial goes on if its value is in
+    """Asynchronous successive halving (Li et al., arXiv 1810.05934): at each rung a trial continues if its value is in
     the best 1 / reduction_factor of those recorded there before."""
 
     def __init__(self, grace: float, total: float, reduction_factor: float) -> None:

@@ -138,7 +138,7 @@ def _tune_as_needed(waiting: int, variables: dict[str, str]) -> Iterator[None]:
         usage.tag_callbacks,
     )
     level = log.level
-    # Tune saves its own state beside ours, and warns where two savings overlap; what fails for us is raised.
+    # Tune also saves its own state, and warns where two savings overlap; what fails for us is raised.
     log.setLevel(logging.CRITICAL)
     # With a runtime environment, even Tune's own for PyTorch Lightning, no process that stands ready could be used.
     class_cache.DEFAULT_ENV_VARS.clear()

@@ -23,11 +23,11 @@ class Run:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     datasets: set[tuple[str, str]] = field(default_factory=set)
-    told_until_milliseconds: int = 0  # what happened up to here had arrived when the run was found again
+    complete_until_milliseconds: int = 0  # what happened up to then had arrived when the run was found again
 
     def knows(self, event: OfRun) -> bool:
         """Return whether the event arrived in an earlier session: a run's end is written after all before it."""
-        return int(event.seconds_since_epoch * 1000) <= self.told_until_milliseconds
+        return int(event.seconds_since_epoch * 1000) <= self.complete_until_milliseconds
 
 
 @dataclass
@@ -46,11 +46,11 @@ class News:
         """Add the params and the datasets of a run that starts."""
         self.params |= content.flatten(event.params)
         for role, manifest in event.datasets.items():
-            told = content.dataset_fields(role, manifest)
-            key = (told["name"], told["digest"])
+            fields = content.dataset_fields(role, manifest)
+            key = (fields["name"], fields["digest"])
             if key not in run.datasets:
                 run.datasets.add(key)
-                dataset = Dataset(*key, source_type="local", source=told["source"], profile=told["profile"])
+                dataset = Dataset(*key, source_type="local", source=fields["source"], profile=fields["profile"])
                 self.datasets.append(DatasetInput(dataset, tags=[InputTag("mlflow.data.context", role)]))
 
     def add(self, run: Run, event: OfRun) -> None:

@@ -186,9 +186,9 @@ class StudyRuns:
             )
             for found in page:
                 datasets = {(one.dataset.name, one.dataset.digest) for one in found.inputs.dataset_inputs}
-                told_until = found.info.end_time or 0
+                complete_until = found.info.end_time or 0
                 params, tags = dict(found.data.params), dict(found.data.tags)
-                run = Run(found.info.run_id, found.info.artifact_uri, params, tags, datasets, told_until)
+                run = Run(found.info.run_id, found.info.artifact_uri, params, tags, datasets, complete_until)
                 runs[run.tags.get(content.RUN, _PARENT)] = run
             token = page.token
             if not token:
@@ -201,7 +201,7 @@ class StudyRuns:
         if (run := self._runs.get(key)) is not None:
             news.tags |= tags
             self._client.update_run(run.run_id, status="RUNNING")
-            run.told_until_milliseconds = 0
+            run.complete_until_milliseconds = 0
             return run
         tags = {**tags, "mlflow.user": _user(), "mlflow.source.name": "showhow", "mlflow.source.type": "LOCAL"}
         info = self._client.create_run(self._experiment_id, int(seconds_since_epoch * 1000), tags, name).info
