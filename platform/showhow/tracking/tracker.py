@@ -60,7 +60,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class RunNoted:
-    """Something happened to a run that its metrics do not show. kind: `resumed` when it continues from a checkpoint made
+    """Something happened to a run apart from its metrics. kind: `resumed` when it continues from a checkpoint made
     after so many examples, so that what it reported until then is valid; `adapted` when memory ran out and it continues
     with another layout, from its last checkpoint or from its beginning; `starting` and `started`, of the processes that
     train it together, are for those who watch, and are not recorded."""
