@@ -8,8 +8,8 @@ judge is the arbiter that real studies have, or a peer.
 import heapq
 import random
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Protocol
 
@@ -19,8 +19,9 @@ from benchmarks.learning_curves import Curve, Recording, read_curves
 from showhow.evidence.compare import compare
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import StudyResult
+from showhow.fingerprint import Json
 from showhow.metrics import VALIDATION, on_split
-from showhow.sweep.arbiter import Arbiter
+from showhow.sweep.arbiter import Arbiter, Judged
 from showhow.tasks.explain import Level
 
 # A run confirms its goal on the whole validation split. Only a part of it is recorded: the next report stands for that.
@@ -66,11 +67,23 @@ class Judge(Protocol):
 
     stopped: set[str]
 
-    def report(self, level: str, trial: str, seed: int, metrics: dict[str, float], max_examples: int, /) -> bool:
+    def report(self, run: Judged, metrics: dict[str, float], /) -> bool:
         """Return True when the run is to be stopped."""
 
-    def finished(self, level: str, trial: str, seed: int, /) -> None:
+    def finished(self, run: Judged, /) -> None:
         """Hear that a run ended by itself."""
+
+
+@dataclass(frozen=True)
+class Replayable:
+    """A run as a judge sees it; its budget is in examples."""
+
+    arm: str
+    trial: str
+    seed: int
+    budget: float
+    unit: str = "examples"
+    setting: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,15 +101,15 @@ class PlainAsha:
         self._rules: dict[str, AsyncHyperBandScheduler] = {}
         self._known: set[str] = set()
 
-    def report(self, level: str, trial: str, seed: int, metrics: dict[str, float], _max_examples: int) -> bool:
+    def report(self, run: Judged, metrics: dict[str, float]) -> bool:
         """Ask Ray."""
-        run, group = _StandIn(f"{trial}/{seed}"), level if self._by_level else ""
+        stand_in, group = _StandIn(f"{run.trial}/{run.seed}"), run.arm if self._by_level else ""
         if group not in self._rules:
             self._rules[group] = self._rule()
-        if run.trial_id not in self._known:
-            self._known.add(run.trial_id)
-            self._rules[group].on_trial_add(None, run)
-        return bool(self._rules[group].on_trial_result(None, run, metrics) == TrialScheduler.STOP)
+        if stand_in.trial_id not in self._known:
+            self._known.add(stand_in.trial_id)
+            self._rules[group].on_trial_add(None, stand_in)
+        return bool(self._rules[group].on_trial_result(None, stand_in, metrics) == TrialScheduler.STOP)
 
     def _rule(self) -> AsyncHyperBandScheduler:
         mode = "min" if self._metric == "train_loss" else "max"
@@ -104,7 +117,7 @@ class PlainAsha:
             "examples", self._metric, mode, max_t=self._budget, grace_period=self._budget // 4
         )
 
-    def finished(self, _level: str, _trial: str, _seed: int) -> None:
+    def finished(self, _run: Judged) -> None:
         """Nothing: Ray's ASHA keeps what was reported."""
 
 
@@ -215,9 +228,10 @@ def _report(running: _Running, judge: Judge, rule: Rule, budget: int) -> RunOutc
     examples, accuracy = curve.examples[index], curve.accuracy[index]
     running.in_a_row = running.in_a_row + 1 if accuracy >= GOAL and rule.has_goal else 0
     metrics = {"examples": examples, "train_loss": curve.train_loss[index], ACCURACY: accuracy}
-    is_stopped = judge.report(level, trial, seed, metrics, budget)
+    judged = Replayable(level, trial, seed, budget)
+    is_stopped = judge.report(judged, metrics)
     if running.in_a_row == IN_A_ROW or examples == budget:
-        judge.finished(level, trial, seed)
+        judge.finished(judged)
         final = final_accuracy(curve, budget) if examples == budget else accuracy
         return _outcome(running, budget, final)
     if not is_stopped:

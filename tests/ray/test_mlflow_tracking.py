@@ -33,6 +33,7 @@ from showhow.tracking.tracker import (
     RunEnded,
     RunNoted,
     RunStarted,
+    StageEnded,
     StudyEnded,
     StudyStarted,
 )
@@ -196,6 +197,29 @@ def test_datasets_and_replies_are_readable(uri: str, tmp_path: Path) -> None:
     table = load_replies(uri, run)
     assert list(table["question"]) == ["1+2", "2+2"]
     assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "replies/validation.json", "type": "table"}]
+
+
+def stage(number: int, operation: str, at: float, is_reused: bool = False) -> StageEnded:
+    return StageEnded(run_key(number), operation, f"address-{operation}", is_reused, 10, 200, 3e9, 1.5, at)
+
+
+def load_stages(uri: str, run: Any) -> list[tuple[str, bool, int]]:
+    with _use_tracking_uri(uri):
+        table = MlflowClient().load_table(run.info.experiment_id, "stages.json", [run.info.run_id])
+    columns = zip(table["stage"], table["reused"], table["tokens"], strict=True)
+    return [(str(name), bool(is_reused), int(tokens)) for name, is_reused, tokens in columns]
+
+
+def test_the_stages_of_a_run_are_a_table_with_their_cost_however_often_they_are_sent(uri: str, tmp_path: Path) -> None:
+    first = [study_started(), run_started(0), stage(0, "reply", 1001.0), stage(0, "train", 1002.0, is_reused=True)]
+    rows = [("reply", False, 200), ("train", True, 200)]
+    for _ in range(2):
+        record(uri, tmp_path / "study", first)
+        run = runs_of(uri)[run_key(0)]
+        assert load_stages(uri, run) == rows
+        assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "stages.json", "type": "table"}]
+    record(uri, tmp_path / "study", [*first, run_started(0, attempt=2, start=1003.0), stage(0, "train", 1004.0)])
+    assert load_stages(uri, runs_of(uri)[run_key(0)]) == [("train", False, 200)]
 
 
 def counts(file: Path) -> dict[str, int]:

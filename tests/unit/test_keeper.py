@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,15 @@ def test_each_level_keeps_the_best_run_of_its_leading_trial(folder: Path, finish
     assert kept(folder) == {"trial-0/seed-0", "trial-1/seed-0", "trial-3/seed-1"}
 
 
+def test_an_arm_keeps_a_run_in_each_setting(folder: Path) -> None:
+    keeper = Keeper(folder, Checkpoints(keep_best=1))
+    for number, (layers, accuracy) in enumerate([(4, 0.9), (4, 0.8), (1, 0.3), (1, 0.2)]):
+        run = f"trial-{number}/seed-0"
+        saved(folder, run, 400, 800)
+        told(keeper, replace(started(run), setting={"model.layers": layers}), reported(run, accuracy), ended(run))
+    assert kept(folder) == {"trial-0/seed-0", "trial-2/seed-0"}
+
+
 def test_nothing_is_kept_of_stopped_runs_and_the_state_of_those_that_may_go_on(folder: Path) -> None:
     keeper = Keeper(folder, Checkpoints())
     for status in ("stopped", "failed", "interrupted"):
@@ -107,7 +117,7 @@ def test_no_run_keeps_weights_where_none_is_to(folder: Path, finish: Finish) -> 
     assert kept(folder) == set()
 
 
-def test_what_earlier_sittings_left_counts(folder: Path, finish: Finish) -> None:
+def test_what_earlier_sessions_left_counts(folder: Path, finish: Finish) -> None:
     finish(Keeper(folder, Checkpoints(keep_best=1)), "trial-0/seed-0", 0.9)
     past = [started("trial-0/seed-0"), reported("trial-0/seed-0", 0.9), ended("trial-0/seed-0")]
     saved(folder, "trial-1/seed-0", 400)  # of a run stopped while its process was still writing

@@ -171,7 +171,6 @@ def test_a_budget_in_another_unit_pays_for_more_examples_where_they_are_shorter(
     assert 16 < short < many
     assert short % 16 == many % 16 == 0
     assert evaluate_every(none) == max(16, many // 20)
-    assert study.definition()["stop"]["budget"] == unit  # type: ignore[index, call-overload]
 
 
 @pytest.mark.parametrize(

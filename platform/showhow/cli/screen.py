@@ -1,36 +1,23 @@
 """What a person sees while a study runs: a live table on a terminal, a plain line per event elsewhere.
 
-A watcher of the event stream, like the trackers; it keeps no truth of its own.
+A watcher of the event stream, like the trackers; it stores nothing of its own.
 """
 
 import time
-from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from showhow.evidence.settings import settings_in_words
 from showhow.metrics import VALIDATION, on_split
+from showhow.tracking.runs import RunRecord, StudyRecord
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyStarted
 
 _ACCURACY = on_split(VALIDATION, "accuracy")
 _BAR_WIDTH = 20
-
-
-@dataclass
-class _Row:
-    start: RunStarted
-    examples: int = 0
-    accuracy: float | None = None
-    loss: float | None = None
-    state: str = "running"
-    note: str = ""
-    has_ended: bool = False
-
-    @property
-    def budget(self) -> int:
-        return int(str(self.start.params["max_examples"]))
+_OF_PROCESSES = ("starting", "started")  # kinds of notes on the processes that train together
 
 
 class PlainLines:
@@ -38,111 +25,126 @@ class PlainLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._rows: dict[str, _Row] = {}
+        self._study = StudyRecord()
 
     def record(self, event: Event) -> None:
-        """Print a line for an event that a person wants to hear of."""
+        """Print a line for an event that matters to a person."""
+        self._study.hear(event)
         match event:
             case RunStarted():
-                self._rows[event.run] = _Row(event)
                 again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
-                self._say(event, f"{event.run} {event.arm}: started{again}")
-            case Reported():
-                row = self._rows[event.run]
+                self._say_of(event, f"started{again}")
+            case Reported() if event.run in self._study.runs:
                 accuracy, loss = event.metrics[_ACCURACY], event.metrics["train_loss"]
-                self._say(
-                    event,
-                    f"{event.run} {row.start.arm}: {event.examples:,} of {row.budget:,} examples, "
-                    f"accuracy {accuracy:.2f}, loss {loss:.3f}",
-                )
-            case RunNoted() if event.run in self._rows:
-                self._say(event, f"{event.run} {self._rows[event.run].start.arm}: {_noted(event)}")
-            case RunEnded() if event.run in self._rows:
-                self._say(event, f"{event.run} {self._rows[event.run].start.arm}: {_ending(event)}")
+                progress = _progress(self._study.runs[event.run])
+                self._say_of(event, f"{progress}, accuracy {accuracy:.2f}, loss {loss:.3f}")
+            case RunNoted() if event.run in self._study.runs:
+                self._say_of(event, _noted(event))
+            case RunEnded() if event.run in self._study.runs:
+                self._say_of(event, _ending(event))
 
     def say(self, line: str) -> None:
-        """Print what goes on beside the runs."""
+        """Print what happens before the first run."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing is left to print."""
 
-    def _say(self, event: RunStarted | Reported | RunNoted | RunEnded, line: str) -> None:
-        self.say(f"{time.strftime('%H:%M:%S', time.localtime(event.seconds_since_epoch))} {line}")
+    def _say_of(self, event: RunStarted | Reported | RunNoted | RunEnded, text: str) -> None:
+        start = self._study.runs[event.run].start
+        name = ", ".join([start.arm, *settings_in_words([start.setting] if start.setting else [])])
+        when = time.strftime("%H:%M:%S", time.localtime(event.seconds_since_epoch))
+        self.say(f"{when} {event.run} {name}: {text}")
 
 
 class LiveTable:
-    """A table of the runs that is drawn anew as they go on. Runs that ended earlier make way when the screen is
+    """A table of the runs that is redrawn while they train. Runs that ended earlier are left out when the screen is
     full."""
 
     def __init__(self, console: Console, runs: int) -> None:
         """`runs`: how many the study has in all, at most."""
-        self._console, self._runs = console, runs
-        self._rows: dict[str, _Row] = {}
+        self._console, self._count = console, runs
+        self._study = StudyRecord()
         self._started = time.monotonic()
-        self._note = "starting"
+        self._line = "starting"
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=True)
         self._live.start()
 
     def record(self, event: Event) -> None:
-        """Note an event; the table shows it with its next drawing."""
-        match event:
-            case StudyStarted():
-                self._note = "starting the processes that train"
-            case RunStarted():
-                self._note = ""
-                self._rows.pop(event.run, None)
-                self._rows[event.run] = _Row(event)
-            case Reported() if event.run in self._rows:
-                row = self._rows[event.run]
-                row.examples, row.loss = event.examples, event.metrics["train_loss"]
-                row.accuracy = event.metrics[_ACCURACY]
-            case RunNoted(kind="starting" | "started") if event.run in self._rows:
-                self._rows[event.run].state = event.text if event.kind == "starting" else "running"
-            case RunNoted() if event.run in self._rows:
-                self._rows[event.run].note = _noted(event)
-            case RunEnded() if event.run in self._rows:
-                row = self._rows[event.run]
-                row.state, row.has_ended = _ending(event), True
+        """Take an event; the table shows it when it is drawn next."""
+        if isinstance(event, StudyStarted):
+            self._line = "starting the processes that train"
+        elif isinstance(event, RunStarted):
+            self._line = ""
+        self._study.hear(event)
 
     def say(self, line: str) -> None:
-        """Show what goes on before the first run."""
-        self._note = line
+        """Show what happens before the first run."""
+        self._line = line
 
     def close(self) -> None:
         """Take the table off the screen; the result follows in its place."""
         self._live.stop()
 
     def _draw(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        for header in ("run", "explanation", "progress", "accuracy", "loss", "state"):
-            table.add_column(header, no_wrap=True, overflow="ellipsis")
-        rows = list(self._rows.values())  # copied in one step: this is another thread than the one that records
-        running = [row for row in rows if not row.has_ended]
-        ended = [row for row in rows if row.has_ended]
+        known = list(self._study.runs.values())  # copied in one step: this is another thread than the one that records
+        runs = sorted(known, key=lambda run: run.start.seconds_since_epoch)
+        running = [run for run in runs if run.end is None]
+        ended = [run for run in runs if run.end is not None]
         room = max(0, self._console.height - len(running) - 5)
-        for row in (*ended[len(ended) - min(room, len(ended)) :], *running):
-            table.add_row(*map(Text, _cells(row)))
+        table = _table([*ended[len(ended) - min(room, len(ended)) :], *running], runs)
         seconds = int(time.monotonic() - self._started)
-        line = f"{len(ended)} of {self._runs} runs ended, {len(running)} running · {seconds // 60}:{seconds % 60:02d}"
-        return Group(table, Text(f"{line} · {self._note}" if self._note else line))
+        line = f"{len(ended)} of {self._count} runs ended, {len(running)} running · {seconds // 60}:{seconds % 60:02d}"
+        return Group(table, Text(f"{line} · {self._line}" if self._line else line))
 
 
-def _cells(row: _Row) -> tuple[str, ...]:
-    filled = round(_BAR_WIDTH * row.examples / row.budget)
+def _table(shown: list[RunRecord], runs: list[RunRecord]) -> Table:
+    """Return a table of some of the runs, with a column of settings where the runs have several."""
+    arms_are_levels = all(run.start.arm == run.start.level for run in runs)
+    has_settings = len({run.group[1] for run in runs}) > 1
+    columns = ["run", "explanation" if arms_are_levels else "arm", *(["setting"] if has_settings else [])]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for header in (*columns, "progress", "accuracy", "loss", "state"):
+        table.add_column(header, no_wrap=True, overflow="ellipsis")
+    settings = [[words] for words in settings_in_words([run.start.setting for run in shown])] if has_settings else []
+    for run, setting in zip(shown, settings or [[]] * len(shown), strict=True):
+        table.add_row(*map(Text, (run.start.run, run.start.arm, *setting, *_cells(run))))
+    return table
+
+
+def _cells(run: RunRecord) -> tuple[str, ...]:
+    filled = round(_BAR_WIDTH * min(1.0, run.spent / run.start.budget)) if run.start.budget else 0
     bar = "━" * filled + "·" * (_BAR_WIDTH - filled)
     return (
-        row.start.run,
-        row.start.arm,
-        f"{bar} {row.examples:,}",
-        "-" if row.accuracy is None else f"{row.accuracy:.2f}",
-        "-" if row.loss is None else f"{row.loss:.3f}",
-        f"{row.state}, {row.note}" if row.note and not row.has_ended else row.state,
+        f"{bar} {_amount(run.spent)}",
+        "-" if run.accuracy is None else f"{run.accuracy:.2f}",
+        f"{run.metrics['train_loss']:.3f}" if "train_loss" in run.metrics else "-",
+        _state(run),
     )
 
 
+def _state(run: RunRecord) -> str:
+    if run.end is not None:
+        return _ending(run.end)
+    notes = list(run.notes_of_attempt)
+    of_processes = [note for note in notes if note.kind in _OF_PROCESSES][-1:]
+    others = [_noted(note) for note in notes if note.kind not in _OF_PROCESSES][-1:]
+    is_starting = bool(of_processes) and of_processes[0].kind == "starting"
+    return ", ".join([of_processes[0].text if is_starting else "running", *others])
+
+
+def _progress(run: RunRecord) -> str:
+    """Return how much of its budget a run has used: `400 of 800 examples`, `1.2e+12 of 3e+13 FLOPs`."""
+    unit = "FLOPs" if run.start.unit == "flops" else run.start.unit
+    return f"{_amount(run.spent)} of {_amount(run.start.budget)} {unit}"
+
+
+def _amount(number: float) -> str:
+    return f"{number:,.0f}" if number < 1e9 else f"{number:.3g}"
+
+
 def _noted(event: RunNoted) -> str:
-    return event.text if event.kind in ("starting", "started") else f"{event.kind}: {event.text}"
+    return event.text if event.kind in _OF_PROCESSES else f"{event.kind}: {event.text}"
 
 
 def _ending(event: RunEnded) -> str:

@@ -1,51 +1,20 @@
 """Reads the comparison's input out of a study's events. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from showhow.evidence.outcome import RunOutcome
 from showhow.methods.bench import Unit
 from showhow.metrics import TEST, VALIDATION, on_split
-from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyEnded, StudyStarted
+from showhow.tracking.runs import RunRecord, fold
+from showhow.tracking.tracker import Event, RunStarted
 
 _ACCURACY = on_split(VALIDATION, "accuracy")
 
 
-@dataclass
-class _Told:
-    """What the events have told of a run so far: reports by examples seen, those of the latest attempt; and those of
-    the attempts before, which hold as far as the latest says that it goes on from them."""
-
-    start: RunStarted
-    reports: dict[int, dict[str, float]] = field(default_factory=dict)
-    before: dict[int, dict[str, float]] = field(default_factory=dict)
-    end: RunEnded | None = None
-
-    def again(self, start: RunStarted) -> "_Told":
-        """Return the run as a further attempt at it begins."""
-        return _Told(start, before=self.before | self.reports)
-
-    def resume(self, at_examples: int) -> None:
-        """Go on from what was told after so many examples; what was told of later ones will be told again."""
-        told = self.before | self.reports
-        self.reports = {examples: told[examples] for examples in told if examples <= at_examples}
-
-
 def read_outcomes(events: Iterable[Event]) -> list[RunOutcome]:
     """Return the outcome of each run, in the order in which the runs first started."""
-    told: dict[str, _Told] = {}
-    for event in events:
-        match event:
-            case RunStarted():
-                told[event.run] = told[event.run].again(event) if event.run in told else _Told(event)
-            case Reported() if event.run in told:
-                told[event.run].reports[event.examples] = event.metrics
-            case RunNoted(kind="resumed") if event.run in told:
-                told[event.run].resume(event.examples)
-            case RunEnded() if event.run in told:
-                told[event.run].end = event
-    return [_outcome(run) for run in told.values()]
+    return [_outcome(run) for run in fold(events).runs.values()]
 
 
 def guessing(events: Iterable[Event]) -> tuple[float, float]:
@@ -57,18 +26,12 @@ def guessing(events: Iterable[Event]) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def last_start(events: Iterable[Event]) -> StudyStarted | None:
-    """Return the latest start of the study."""
-    return next((event for event in reversed(list(events)) if isinstance(event, StudyStarted)), None)
-
-
 def is_finished(events: Iterable[Event]) -> bool:
-    """True when the study's latest sitting came to its end."""
-    last = next((event for event in reversed(list(events)) if isinstance(event, StudyStarted | StudyEnded)), None)
-    return isinstance(last, StudyEnded) and last.status == "finished"
+    """True when the study's latest session came to its end."""
+    return fold(events).is_finished
 
 
-def _outcome(run: _Told) -> RunOutcome:
+def _outcome(run: RunRecord) -> RunOutcome:
     reports = [run.reports[examples] for examples in sorted(run.reports)]
     last = reports[-1] if reports else {}
     start = run.start

@@ -1,4 +1,4 @@
-"""Which run of a study to export: the one that its result speaks for, among those whose weights are there."""
+"""Chooses the run of a study to export: the one that its result recommends, among those whose weights are there."""
 
 import contextlib
 from dataclasses import dataclass
@@ -7,26 +7,31 @@ from statistics import fmean
 from typing import Any
 
 from showhow.errors import UserError, nearest
-from showhow.evidence.journal import is_finished, last_start, read_outcomes
+from showhow.evidence.journal import read_outcomes
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import ArmRow, StudyResult
 from showhow.fingerprint import Json
 from showhow.home.folder import StudyFolder
 from showhow.metrics import TEST
 from showhow.sections.trial import Trial
-from showhow.study.variants import EXPLANATION
 from showhow.tracking.jsonl import read_events
-from showhow.tracking.tracker import Event, RepliesSampled, RunNoted, RunStarted, StudyStarted
+from showhow.tracking.runs import RunRecord, fold
+from showhow.tracking.tracker import RunStarted, StudyStarted
 
 _KEEP = "[checkpoints] keep_best says how many runs keep theirs; run the study under another name with more of them"
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run of a study as its journal tells of it."""
+    """A run of a study as its journal has it: its record, and what it contributes to the comparison."""
 
-    start: RunStarted
+    record: RunRecord
     outcome: RunOutcome
+
+    @property
+    def start(self) -> RunStarted:
+        """The start of its last attempt."""
+        return self.record.start
 
     @property
     def key(self) -> str:
@@ -40,24 +45,20 @@ class PastStudy:
     def __init__(self, folder: StudyFolder) -> None:
         """Raises UserError when the folder cannot be read."""
         self.folder, self.study = folder, folder.study()
-        self._events: list[Event] = read_events(folder.journal)
-        starts = {event.run: event for event in self._events if isinstance(event, RunStarted)}
-        outcomes = {(outcome.trial, outcome.seed): outcome for outcome in read_outcomes(self._events)}
-        self._runs = {key: PastRun(start, outcomes[start.trial, start.seed]) for key, start in starts.items()}
+        events = read_events(folder.journal)
+        self._record = fold(events)
+        runs = zip(self._record.runs.items(), read_outcomes(events), strict=True)
+        self._runs = {key: PastRun(record, outcome) for (key, record), outcome in runs}
 
     @cached_property
     def result(self) -> StudyResult:
         """The comparison so far."""
-        if self._is_finished:
+        if self._record.is_finished:
             with contextlib.suppress(OSError, ValueError):  # removed, or of another version
                 return StudyResult.model_validate_json(self.folder.results.read_bytes(), strict=True)
         from showhow.home.results import Results  # loads scipy and matplotlib: a second
 
         return Results(self.folder).result
-
-    @property
-    def _is_finished(self) -> bool:
-        return is_finished(self._events)
 
     def run(self, key: str) -> PastRun:
         """Return the run that a person named. Raises UserError when there is none, or it did not finish."""
@@ -73,26 +74,29 @@ class PastStudy:
         return run
 
     def best(self) -> PastRun:
-        """Return a run of the trial that the study recommends or, where it recommends none, of the best by validation
-        accuracy: of its runs whose weights are there the best by validation accuracy; where none is, of its arm's.
+        """Return a run of the trial that the study recommends or, where it recommends none, of the best trial by
+        validation accuracy: of the trial's runs with weights the best by validation accuracy; where it has none, of the
+        arm's.
 
-        Raises UserError when the study is not finished, or of that arm no weights are there."""
-        if not self._is_finished:
+        Raises UserError when the study is not finished, or no weights of that arm are there."""
+        if not self._record.is_finished:
             raise UserError(
-                f'the study "{self.folder.name}" is not finished; go on with "showhow run", or name a run that is, '
+                f'the study "{self.folder.name}" is not finished; resume it with "showhow run", or name a finished run '
                 f"with --run. Runs with weights: {self._listed()}"
             )
         arm, trial = self._recommended()
-        kept = [run for run in self._finished() if run.start.arm == arm and self.is_kept(run)]
-        if not kept:
+        available = [run for run in self._finished() if run.start.arm == arm and self.is_kept(run)]
+        if not available:
             raise UserError(
                 f"no weights of {arm}, the best of {self.folder.name}, were kept. Runs with weights: "
                 f"{self._listed()}; name one with --run. {_KEEP}"
             )
-        return min(kept, key=lambda run: (run.start.trial != trial, -(run.outcome.selection or 0.0), run.start.seed))
+        return min(
+            available, key=lambda run: (run.start.trial != trial, -(run.outcome.selection or 0.0), run.start.seed)
+        )
 
     def _recommended(self) -> tuple[str, str]:
-        """Return the arm and the trial that the study recommends, or of the trials that speak for an arm the one of
+        """Return the arm and the trial that the study recommends, or of the trials that represent an arm the one of
         the highest mean validation accuracy, controls last."""
         if self.result.recommend is not None:
             return self.result.recommend.arm, self.result.recommend.trial
@@ -118,25 +122,22 @@ class PastStudy:
         return ", ".join(run.key for run in self._finished() if self.is_kept(run)) or "none"
 
     def trial(self, run: PastRun) -> Trial:
-        """Return the point of the search space that a run was trained at."""
-        point: dict[str, Any] = {EXPLANATION: run.start.arm}  # scalars all
-        for axis in self.study.search.axes:
-            point[axis] = run.start.params[axis.removeprefix("recipe.")]
+        """Return the trial of a run, rebuilt from its value on each axis."""
+        point: dict[str, Any] = {axis: run.start.params[axis] for axis in self.study.search.axes}  # all scalars
         return self.study.trial(run.start.trial, point)
 
     @property
     def start(self) -> StudyStarted:
         """The study's latest start."""
-        start = last_start(self._events)
-        if start is None:
+        if not self._record.starts:
             raise UserError(f"{self.folder.journal} does not say how the study began; run the study again")
-        return start
+        return self._record.starts[-1]
 
     def sample(self, run: PastRun) -> dict[str, Json] | None:
         """Return a test question with the run's reply, as it was recorded."""
-        told = [event for event in self._events if isinstance(event, RepliesSampled) and event.run == run.key]
-        return next((event.rows[0] for event in reversed(told) if event.split == TEST and event.rows), None)
+        rows = run.record.samples.get(TEST)
+        return rows[0] if rows else None
 
     def remarks(self, run: PastRun) -> tuple[str, ...]:
-        """Return what happened to a run beside its metrics, in sentences."""
-        return tuple(event.text for event in self._events if isinstance(event, RunNoted) and event.run == run.key)
+        """Return what happened to a run apart from its metrics, in sentences."""
+        return tuple(note.text for note in run.record.notes)

@@ -1,8 +1,8 @@
-"""Decides what runs leave on the disk: of finished ones the best keep their weights, of stopped ones nothing stays,
-and those that may go on keep their state. It watches the event stream as a tracker does, in the driver.
+"""Decides what runs leave on the disk: the best finished runs keep their weights, stopped runs keep nothing, and runs
+that may be resumed keep their state. It watches the event stream as a tracker does, in the driver.
 
 It deletes only within the study's folder of checkpoints, and nothing of a run under way, which deletes its own older
-checkpoints (training/checkpoints/saving.py). One driver at a time has a study (tracking/jsonl.py), so none deletes beside it.
+checkpoints (training/checkpoints/saving.py). Only one driver at a time has a study (tracking/jsonl.py).
 """
 
 import contextlib
@@ -11,12 +11,12 @@ import math
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from showhow.metrics import VALIDATION, on_split
 from showhow.sections.resources import Checkpoints
+from showhow.tracking.runs import Group, RunRecord, StudyRecord
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted, RunStatus, StudyEnded
 
 log = logging.getLogger("showhow")
@@ -26,37 +26,29 @@ _GB = 10**9
 _LOOK_SECONDS = 60.0  # between two looks at how much runs under way have saved
 
 
-@dataclass
-class _Run:
-    """metrics: its last report; status: None while it is under way; is_dropped: nothing of it is kept."""
-
-    start: RunStarted
-    metrics: dict[str, float]
-    status: RunStatus | None = None
-    is_dropped: bool = False
-
-
 class Keeper:
     """Keeps the checkpoints of a study within what its `[checkpoints]` section allows.
 
     Of the finished runs the `keep_best` best keep their weights (see `worth`), and in any case the best run of each
-    level's leading trial, which speaks for the level (none where it is 0). Above `budget_gb` these go first, the worst
-    first and those of leading trials last; then the state of runs that failed, then of interrupted ones. The best run's
-    weights and the state of runs under way stay; where these alone are more, it says so, once."""
+    arm's leading trial in each setting, which represents the arm there (none where it is 0). Above `budget_gb` these
+    are deleted first, the worst first and those of leading trials last; then the state of runs that failed, then of
+    interrupted ones. The best run's weights and the state of runs under way stay; where these alone take more, it warns
+    once."""
 
-    def __init__(self, folder: Path, settings: Checkpoints, past: Iterable[Event] = ()) -> None:
-        """`folder`: of all the study's checkpoints, by run key; `past`: the events of earlier sittings."""
+    def __init__(self, folder: Path, settings: Checkpoints, earlier: Iterable[Event] = ()) -> None:
+        """`folder`: of all the study's checkpoints, by run key; `earlier`: the events of earlier sessions."""
         self._folder, self._settings = folder, settings
-        self._runs: dict[str, _Run] = {}
+        self._study = StudyRecord()
+        self._dropped: set[str] = set()  # runs of which nothing is kept
         self._undeleted: set[str] = set()
         self._looked_at = -math.inf
         self._has_complained = False
-        for event in past:
+        for event in earlier:
             self._hear(event)
         self._tidy()
 
     def record(self, event: Event) -> None:
-        """Hear an event. When a run ends, what is not to be kept is deleted."""
+        """Take an event. When a run ends, what need not be kept is deleted."""
         self._hear(event)
         if isinstance(event, RunEnded | StudyEnded):
             self._tidy()
@@ -67,14 +59,14 @@ class Keeper:
         """Nothing is open."""
 
     def _hear(self, event: Event) -> None:
-        match event:
-            case RunStarted():
-                self._undeleted.discard(event.run)
-                self._runs[event.run] = _Run(event, {})
-            case Reported() if event.run in self._runs:
-                self._runs[event.run].metrics = event.metrics
-            case RunEnded() if event.run in self._runs:
-                self._runs[event.run].status = event.status
+        self._study.hear(event)
+        if isinstance(event, RunStarted):
+            self._undeleted.discard(event.run)
+            self._dropped.discard(event.run)
+
+    @property
+    def _runs(self) -> dict[str, RunRecord]:
+        return self._study.runs
 
     def _tidy(self) -> None:
         spared = self._spared()
@@ -101,20 +93,20 @@ class Keeper:
         return leaders + others
 
     def _leading_trials(self) -> list[str]:
-        """Return of each level the trial with the most finished runs, then the best ones by their mean."""
-        trials: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+        """Return for each arm in each setting the trial with the most finished runs, then the best by their mean."""
+        trials: dict[Group, dict[str, list[tuple[float, float, float]]]] = {}
         for run in self._runs.values():
             if run.status == "finished":
-                trials.setdefault(run.start.arm, {}).setdefault(run.start.trial, []).append(worth(run.metrics))
+                trials.setdefault(run.group, {}).setdefault(run.start.trial, []).append(worth(run.metrics))
 
         def rank(runs: list[tuple[float, float, float]]) -> tuple[float, ...]:
             return (-len(runs), *(fmean(values) for values in zip(*runs, strict=True)))
 
-        return [min(level, key=lambda trial: rank(level[trial])) for level in trials.values()]
+        return [min(group, key=lambda trial: rank(group[trial])) for group in trials.values()]
 
     def _keep_to_budget(self) -> None:
         self._looked_at = time.monotonic()
-        sizes = {key: _bytes_in(self._path(key)) for key, run in self._runs.items() if not run.is_dropped}
+        sizes = {key: _bytes_in(self._path(key)) for key in self._runs if key not in self._dropped}
         left = self._settings.budget_gb * _GB - sum(sizes.values())
         for key in [*reversed(self._spared()[1:]), *self._having("failed"), *self._having("interrupted")]:
             if left >= 0:
@@ -134,15 +126,15 @@ class Keeper:
             )
 
     def _having(self, status: RunStatus) -> list[str]:
-        """Return the runs of a status of which something is kept."""
-        return [key for key, run in self._runs.items() if run.status == status and not run.is_dropped]
+        """Return the runs of a status that keep something."""
+        return [key for key, run in self._runs.items() if run.status == status and key not in self._dropped]
 
     def _drop(self, key: str) -> None:
-        self._runs[key].is_dropped = True
+        self._dropped.add(key)
         self._delete(key)
 
     def _delete(self, key: str) -> None:
-        """Delete a run's folder; where its process is still writing there, again later."""
+        """Delete a run's folder; try again later where its process is still writing there."""
         path = self._path(key)
         if path is not None and path.exists():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,12 +1,14 @@
 """Connects to a Ray cluster, or starts one on this machine, and checks that the study fits on it before anything
-runs."""
+runs. A Ray that the caller has initialised is used as it is, and left running."""
 
 import gc
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import ray
@@ -18,33 +20,94 @@ _PRELOADED, _PRELOADED_IF_SPREAD = "showhow.processes.preload", "showhow.process
 # It makes as many ready as there are CPUs, each with 0.3 GB of its own: on a large machine only if each has a run.
 _MAY_IDLE = 16
 _MAY_IDLE_SECONDS = 60
-_KNOCK_SECONDS = 10
+_CONNECT_SECONDS = 10
 _SILENT = {"logging_level": logging.ERROR, "log_to_driver": False}  # what trials print stays in Ray's log files
+
+# What workers on a cluster need of the driver's environment, as patterns: where models and datasets are read, how
+# devices talk to each other.
+FORWARDED = (
+    "GLOO_SOCKET_IFNAME",
+    "HF_DATASETS_CACHE",
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "NCCL_*",
+    "SHOWHOW_VLLM",
+    "TORCH_NCCL_*",
+    "TRANSFORMERS_OFFLINE",
+)
+# Likewise, but never part of Ray's runtime environment, which Ray shows on its dashboard and writes to its logs.
+SECRET = ("AWS_*", "HF_TOKEN", "OPENAI_API_KEY")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A Ray to run trials on. environment: variables that trials' processes need and do not have from their start."""
+
+    cluster: Cluster
+    environment: dict[str, str]
 
 
 @contextmanager
-def connected(address: str | None, demand: Demand) -> Iterator[Cluster]:
-    """Connect to the cluster at `address` (`auto`: one running on this machine), or start a local one for None; leave
-    it at the end. A cluster that was started here is ended, another one is only disconnected from.
+def connected(address: str | None, demand: Demand, py_modules: Sequence[str] = ()) -> Iterator[Connection]:
+    """Connect to the cluster at `address` (`auto`: one running on this machine); for None use the Ray that this process
+    is connected to, or start a local one. At the end a cluster that was started here is ended, one that was connected
+    to here is disconnected from, and one that the caller had initialised stays.
 
-    Raises UserError when the cluster cannot be reached or is too small for one trial."""
-    if address is None:
+    py_modules: folders of further packages that processes on a cluster must be able to import. Raises UserError when
+    the cluster cannot be reached, is another one than the caller's, or is too small for one trial."""
+    is_callers = bool(ray.is_initialized())
+    if is_callers:
+        _check_callers(address)
+    elif address is None:
         _check_local(demand)
         _start(demand)
     else:
-        _connect(address)
+        _connect(address, py_modules)
     try:
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cluster = Cluster(tuple(Node(int(has.get("CPU", 0)), float(has.get("GPU", 0))) for has in alive))
-        _check_fits(cluster, demand, "the cluster")
-        yield cluster
+        _check_fits(cluster, demand, "the Ray that this process is connected to" if is_callers else "the cluster")
+        yield Connection(cluster, _set_here(FORWARDED) | _environment() if is_callers else {})
     finally:
-        _leave()
+        if not is_callers:
+            _leave()
+
+
+def _check_callers(address: str | None) -> None:
+    """Raise UserError where the caller's Ray is not the cluster asked for, or cannot run a study."""
+    from ray.util.client import ray as ray_client  # loads gRPC
+
+    if ray_client.is_connected():
+        raise UserError(
+            "this process is connected to Ray through the Ray Client (ray://), which cannot drive a study; call "
+            "ray.shutdown() first, or run this on a machine of the cluster with address='auto'"
+        )
+    found = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto") and not _is_same(str(address), found):
+        raise UserError(
+            f"--address {address}: this process is connected to another Ray already, at {found}. Leave the address out "
+            "to use that one, or call ray.shutdown() first"
+        )
+
+
+def _is_same(address: str, other: str) -> bool:
+    """Return whether two addresses HOST:PORT name the same place; this machine has several names."""
+    (host, _, port), (other_host, _, other_port) = address.rpartition(":"), other.rpartition(":")
+    if port != other_port:
+        return False
+    try:
+        found, other_found = socket.gethostbyname(host.strip("[]")), socket.gethostbyname(other_host.strip("[]"))
+    except (OSError, UnicodeError):
+        return False
+    here = {"127.0.0.1", ray.util.get_node_ip_address()}
+    return found == other_found or {found, other_found} <= here
 
 
 def _leave() -> None:
-    """End or leave the cluster. Were the collector to find an object of Ray's meanwhile, in whatever thread, Ray would
-    end this process."""
+    """End or leave the cluster. Without the garbage collector: if it finds an object of Ray's meanwhile, in whatever
+    thread, Ray ends this process."""
     gc.disable()
     try:
         ray.shutdown()
@@ -69,27 +132,48 @@ def _start(demand: Demand) -> None:
     ray.init("local", include_dashboard=False, _system_config=config, **_SILENT)
 
 
-def _connect(address: str) -> None:
+def _connect(address: str, py_modules: Sequence[str]) -> None:
     if address.startswith("ray://"):
         raise UserError(
             f"--address {address}: a study cannot be driven through the Ray Client; "
             "give HOST:PORT of the head node, or run this command there with --address auto"
         )
     _check_answers(address)
+    package = str(Path(__file__).resolve().parents[1])
+    runtime_env = {
+        "py_modules": [package, *py_modules],
+        "env_vars": _set_here(FORWARDED) | _environment(),
+        **({"worker_process_setup_hook": _setter(secrets)} if (secrets := _set_here(SECRET)) else {}),
+    }
     try:
-        package = str(Path(__file__).resolve().parents[1])
-        ray.init(address=address, runtime_env={"py_modules": [package], "env_vars": _environment()}, **_SILENT)
+        ray.init(address=address, runtime_env=runtime_env, **_SILENT)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _no_cluster(address, str(error).splitlines()[0]) from None
 
 
+def _set_here(patterns: Sequence[str]) -> dict[str, str]:
+    """Return the environment variables of this process whose names match."""
+    return {name: value for name, value in os.environ.items() if any(fnmatch(name, each) for each in patterns)}
+
+
+def _setter(variables: dict[str, str]) -> Callable[[], None]:
+    """Return what a process calls when it starts, to set variables that Ray itself never sees by name."""
+
+    def set_variables() -> None:
+        import os
+
+        os.environ.update(variables)
+
+    return set_variables
+
+
 def _check_answers(address: str) -> None:
-    """Knock at the cluster's port first: Ray itself tries for minutes."""
+    """Try the cluster's port first: Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         return  # "auto", for which Ray looks on this machine
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError, UnicodeError) as error:
         raise _no_cluster(address, str(error)) from None
 
@@ -113,7 +197,7 @@ def _environment() -> dict[str, str]:
 
 
 def _check_local(demand: Demand) -> None:
-    """Refuse what this machine cannot hold before seconds are spent on starting a cluster."""
+    """Refuse what this machine cannot hold, before seconds are spent on starting a cluster."""
     if not demand.each.gpus_per_device:  # Ray itself counts the GPUs
         _check_fits(this_machine(), demand, "this machine")
 

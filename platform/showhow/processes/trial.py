@@ -17,7 +17,8 @@ from showhow.processes.ladder import climb
 from showhow.sections.resources import Resources
 
 # What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an
-# object with one of these keys. A note is an object of kind, examples and text.
+# object with one of these keys. A note is an object of kind, examples and text; a stage one of operation, address,
+# is_reused, examples, tokens, flops and seconds (see tracker.StageEnded).
 MESSAGE = "message"
 METRICS, NOTE, STAGE, OUTCOME, FAILURE = "metrics", "note", "stage", "outcome", "failure"
 

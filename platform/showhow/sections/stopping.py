@@ -1,12 +1,10 @@
 """Stop rules: when a poor trial is ended early. Pure: the decision itself is made in sweep/arbiter.py.
 
-Trials are compared only with trials of the same explanation level. A model without explanation leads early, because it
-reaches chance at once, so a rule across levels stops exactly the trials that win later. And a level's answer needs all
-seeds of its best trial, but only of that one: so every trial gets its first seed, a trial gets a further one only while
-the seeds that it has finished are among the best of its level, and at least two trials always do. A run that reached
-its goal is better than one that did not, and the sooner the better; the rest is decided by the rule's metric. Where a
-study has grids over the model, the task or the data, it answers at each of their values, and all this holds within a
-level at one of them.
+Trials are compared only with trials of the same arm in the same setting. A model without explanation leads early,
+because it reaches chance at once, so a rule across arms stops exactly the trials that win later. And an arm's answer
+needs all seeds of its best trial, but only of that one: so every trial gets its first seed, a trial gets a further one
+only while the seeds that it has finished are among the best of its arm, and at least two trials always do. A run that
+reached its goal is better than one that did not, and the sooner the better; the rest is decided by the rule's metric.
 """
 
 from typing import Annotated, Literal
@@ -15,7 +13,6 @@ from pydantic import BaseModel, Field
 
 from showhow.sections.scalars import STRICT
 
-BudgetUnit = Literal["examples", "tokens", "flops"]
 _Common = Annotated[int, Field(ge=1)]
 
 
@@ -30,10 +27,10 @@ class NoStopping(BaseModel):
 
 
 class Asha(BaseModel):
-    """Asynchronous successive halving (Li et al., arXiv 1810.05934) within a level, in examples and then in seeds.
+    """Asynchronous successive halving (Li et al., arXiv 1810.05934) within arm and setting, by budget, then by seeds.
 
-    budget: the unit in which progress is counted. grace: share of a run's budget before the first decision;
-    reduction_factor: of that many trials one goes on at each rung within a seed, and to its next seed. metric: what
+    Progress is counted in the unit of the run's budget. grace: share of a run's budget before the first decision;
+    reduction_factor: of that many trials one continues at each rung within a seed, and to its next seed. metric: what
     trials are compared by; the training loss falls in stairs before accuracy moves, so it sees a run that is about to
     click. (Where the wording itself is searched, losses of different wordings cannot be compared: use accuracy.)
     min_trials: others that must have come as far; with one other it would be luck. min_seeds: seeds that must have come
@@ -44,7 +41,6 @@ class Asha(BaseModel):
     model_config = STRICT
 
     kind: Literal["asha"]
-    budget: BudgetUnit = "examples"
     metric: Literal["train_loss", "accuracy"] = "train_loss"
     grace: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.33
     reduction_factor: Annotated[float, Field(gt=1.0)] = 2.0
@@ -54,14 +50,13 @@ class Asha(BaseModel):
 
 
 class Median(BaseModel):
-    """The median rule of Vizier (Golovin et al., KDD 2017) within a level: a trial goes when its best value so far is
-    worse than the median of the others' running means, and the better half gets its next seed. `min_trials`: others
-    needed before anything is decided. The other settings are those of `asha`."""
+    """The median rule of Vizier (Golovin et al., KDD 2017) within arm and setting: a trial is stopped when its best
+    value so far is worse than the median of the others' running means, and the better half gets its next seed.
+    `min_trials`: others needed before anything is decided. The other settings are those of `asha`."""
 
     model_config = STRICT
 
     kind: Literal["median"]
-    budget: BudgetUnit = "examples"
     metric: Literal["train_loss", "accuracy"] = "train_loss"
     grace: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.33
     min_trials: _Common = 3

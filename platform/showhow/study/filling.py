@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from showhow.sections.budget import Budget
 from showhow.sections.faults import Fault
 from showhow.sections.recipe import Recipe
 from showhow.study.search_space import AXIS_KINDS
@@ -28,11 +27,9 @@ def filled(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         first = _first(written)
         if first is not None:
             _set(whole, place.table, {place.field: first, **table})
-    recipe, stop = whole.get("recipe"), whole.get("stop")
+    recipe = whole.get("recipe")
     if isinstance(recipe, dict):
         whole["recipe"] = {**_unsaid(axes), **recipe}
-    if isinstance(stop, dict) and stop.get("kind") in ("asha", "median"):
-        whole["stop"] = {"budget": _unit(whole.get("budget")), **stop}
     return whole, faults
 
 
@@ -90,9 +87,3 @@ def _unsaid(axes: Mapping[str, Any]) -> dict[str, Any]:
     """Let the recipe say all that it leaves to defaults: what is stored must mean the same when they change."""
     defaults = {name: field.default for name, field in Recipe.model_fields.items() if not field.is_required()}
     return {name: value for name, value in defaults.items() if name not in axes and value is not None}
-
-
-def _unit(budget: Any) -> Any:
-    if isinstance(budget, Budget):
-        return budget.unit
-    return budget.get("unit", "examples") if isinstance(budget, dict) else "examples"

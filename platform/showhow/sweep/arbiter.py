@@ -1,10 +1,9 @@
-"""Decides which trials go on. Within a level only, at a setting where the study compares several (a model's size, say),
-and by trials, not by single runs. It starts nothing.
+"""Decides which trials are stopped early: within a group only (an arm in a setting), and by trials, not single runs.
+It starts nothing.
 
-Within a seed the decisions are those of Ray's own schedulers (ASHA, median): they are fed one curve per trial, the mean
-over the seeds that have come that far, once `min_seeds` of them have. Ray knows of no seeds, so between them this file
-decides: a trial begins a further seed only while its finished ones are among the best of its group: of its level and
-setting.
+Within a seed the published rules decide (rules.py): they are fed one curve per trial, the mean over the seeds that have
+come that far, once `min_seeds` of them have. Those rules know of no seeds, so between seeds this file decides: a trial
+begins a further seed only while its finished ones are among the best of its group.
 """
 
 import bisect
@@ -12,26 +11,38 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean
+from typing import Protocol
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
-
+from showhow.fingerprint import Json
 from showhow.metrics import VALIDATION, Measured, find, on_split
-from showhow.sections.scalars import Scalar
 from showhow.sections.stopping import Asha, Median, NoStopping, StopRule
-
-Setting = tuple[Scalar, ...]  # values of the model, the task or the data, where the study compares them
-_Group = tuple[str, Setting]  # level and setting: trials are compared with those of the same group
+from showhow.sweep.rules import AsyncHalving, MedianOfMeans, Rule
+from showhow.tracking.runs import Group, group_of
 
 # So many trials of a group get all their seeds, so that another can speak for it where the best one fails.
 _SPEAKERS = 2
 
 
-@dataclass(frozen=True)
-class _TrialStandIn:
-    """What Ray's rules want to know of a trial."""
+class Judged(Protocol):
+    """What the arbiter reads of a run: whom it is compared with, and its budget. `RunStarted` is one."""
 
-    trial_id: str
+    @property
+    def arm(self) -> str: ...
+    @property
+    def setting(self) -> Mapping[str, Json]: ...
+    @property
+    def trial(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def unit(self) -> str:
+        """What the budget is counted in; reports have a metric of this name."""
+
+    @property
+    def budget(self) -> float:
+        """Where the run ends."""
 
 
 @dataclass
@@ -52,63 +63,63 @@ class _Curve:
     def end(self, perfect: float) -> None:
         """Fill up the budget that a run left when it reached its goal. No value is better than `perfect`, else a run
         that was slower would pass it by lowering its loss further."""
-        step = self.budgets[0]
+        step = self._interval
         self.last = self.values[-1]
         self.used = self.budgets[-1] / self.total if self.budgets[-1] + step <= self.total else 1.0
         while self.budgets[-1] + step <= self.total:
             self.budgets.append(self.budgets[-1] + step)
             self.values.append(perfect)
 
+    @property
+    def _interval(self) -> float:
+        """The budget between two reports: that of the first, unless it includes what was spent before training."""
+        gaps = [later - earlier for earlier, later in pairwise(self.budgets)]
+        return min(self.budgets[0], 2 * max(gaps)) if gaps else self.budgets[0]
+
 
 class Arbiter:
     """Hears every report of every run of a study, and says which trials are stopped."""
 
-    def __init__(self, rule: StopRule, seeds: int, settings: Mapping[str, Setting] | None = None) -> None:
-        """`seeds`: how many runs a trial has; `settings`: by trial, where the study compares more than levels (see
-        evidence/settings.py)."""
+    def __init__(self, rule: StopRule, seeds: int) -> None:
+        """`seeds`: how many runs a trial has."""
         self._rule = rule
         self._seeds = seeds
-        self._settings = settings or {}
-        self._rules: dict[_Group, AsyncHyperBandScheduler | MedianStoppingRule] = {}
-        self._curves: defaultdict[_Group, dict[str, dict[int, _Curve]]] = defaultdict(dict)  # group, trial, seed
+        self._rules: dict[Group, Rule] = {}
+        self._curves: defaultdict[Group, dict[str, dict[int, _Curve]]] = defaultdict(dict)  # group, trial, seed
         self._fed: dict[str, float] = {}
         self.stopped: set[str] = set()
 
-    def report(self, level: str, trial: str, seed: int, metrics: dict[str, float], max_examples: int) -> bool:
-        """Take one report. Returns True when the trial is to be stopped, now or by an earlier decision."""
+    def report(self, run: Judged, metrics: Mapping[str, float]) -> bool:
+        """Take one report of a run. Returns True when its trial should be stopped, now or by an earlier decision."""
+        trial = run.trial
         if isinstance(self._rule, NoStopping) or trial in self.stopped:
             return trial in self.stopped
-        budget = metrics[self._rule.budget]
-        total = budget / metrics["examples"] * max_examples
-        group = self._group(level, trial)
-        curve = self._curves[group].setdefault(trial, {}).setdefault(seed, _Curve(total))
-        if curve.budgets and budget <= curve.budgets[-1]:
-            return False  # a run tried again repeats what it reported before
-        curve.budgets.append(budget)
+        spent, group = metrics[run.unit], _group_of(run)
+        curve = self._curves[group].setdefault(trial, {}).setdefault(run.seed, _Curve(run.budget))
+        if curve.budgets and spent <= curve.budgets[-1]:
+            return False  # a further attempt repeats what an earlier one reported
+        curve.budgets.append(spent)
         curve.values.append(metrics[self._logged_as])
-        self._decide(self._rule, group, trial, total)
+        self._decide(self._rule, group, trial, run.budget)
         return trial in self.stopped
 
-    def finished(self, level: str, trial: str, seed: int) -> None:
+    def finished(self, run: Judged) -> None:
         """A run ended by itself, at its goal or with its budget used up."""
-        group = self._group(level, trial)
-        curve = self._curves[group].get(trial, {}).get(seed)
+        group, trial = _group_of(run), run.trial
+        curve = self._curves[group].get(trial, {}).get(run.seed)
         if isinstance(self._rule, NoStopping) or curve is None or trial in self.stopped:
             return
         curve.end(0.0 if self._metric.better == "lower" else 1.0)
         if self._falls_behind(self._rule, group, trial, curve.total):
             self.stopped.add(trial)
 
-    def forget(self, level: str, trial: str, seed: int) -> None:
-        """Leave a run out of account from now on: what it reported says nothing of its trial's worth."""
-        group = self._group(level, trial)
+    def forget(self, run: Judged) -> None:
+        """Ignore a run from now on: what it reported says nothing about how good its trial is."""
+        group, trial = _group_of(run), run.trial
         curves = self._curves[group].get(trial, {})
-        curves.pop(seed, None)
+        curves.pop(run.seed, None)
         if not curves:
             self._curves[group].pop(trial, None)
-
-    def _group(self, level: str, trial: str) -> _Group:
-        return level, self._settings.get(trial, ())
 
     @property
     def _metric(self) -> Measured:
@@ -119,33 +130,33 @@ class Arbiter:
         name = self._metric.name
         return name if name == "train_loss" else on_split(VALIDATION, name)
 
-    def _decide(self, rule: Asha | Median, group: _Group, trial: str, total: float) -> None:
+    def _decide(self, rule: Asha | Median, group: Group, trial: str, total: float) -> None:
         if self._falls_behind(rule, group, trial, total) or not self._merits_its_next_seed(rule, group, trial):
             self.stopped.add(trial)
 
-    def _falls_behind(self, rule: Asha | Median, group: _Group, trial: str, total: float) -> bool:
-        """Feed Ray's rule what has come due of a trial's mean curve; return whether the trial is to go."""
+    def _falls_behind(self, rule: Asha | Median, group: Group, trial: str, total: float) -> bool:
+        """Feed the group's rule what has come due of a trial's mean curve; return whether the trial should stop."""
         needed = min(rule.min_seeds, self._seeds)
         curves = list(self._curves[group][trial].values())
         reached = sorted((curve.budgets[-1] for curve in curves), reverse=True)
         if len(reached) < needed:
             return False
         come_so_far = reached[needed - 1]
-        ray_rule = self._rule_of(rule, group, trial, total)
-        # At the very end there is nothing left to save; who goes on from there is decided between seeds.
-        due = sorted(
-            {b for curve in curves for b in curve.budgets if self._fed[trial] < b <= come_so_far and b < total}
-        )
+        if group not in self._rules:  # made at the first report, when the size of the budget is known
+            self._rules[group] = _rule(rule, total)
+        fed, sign = self._fed.get(trial, 0.0), -1.0 if self._metric.better == "lower" else 1.0
+        # At the very end there is nothing left to save; what follows is decided between seeds.
+        due = sorted({b for curve in curves for b in curve.budgets if fed < b <= come_so_far and b < total})
         for budget in due:
             self._fed[trial] = budget
             value = fmean(curve.at(budget) for curve in curves if curve.budgets[-1] >= budget)
-            decision = ray_rule.on_trial_result(None, _TrialStandIn(trial), {"budget": budget, "value": value})
+            gives_up = self._rules[group].gives_up(trial, budget, sign * value)
             others = sum(self._fed.get(other, 0.0) >= budget for other in self._curves[group] if other != trial)
-            if decision == TrialScheduler.STOP and others >= rule.min_trials:
-                return True  # Ray's rules want to hear no more of a trial that they stopped
+            if gives_up and others >= rule.min_trials:
+                return True
         return False
 
-    def _merits_its_next_seed(self, rule: Asha | Median, group: _Group, trial: str) -> bool:
+    def _merits_its_next_seed(self, rule: Asha | Median, group: Group, trial: str) -> bool:
         """Whether a trial with finished seeds and further ones to go is among the best of those with as many."""
         count = len(_ended(self._curves[group][trial]))
         if not min(rule.min_seeds, self._seeds) <= count < self._seeds:
@@ -162,38 +173,18 @@ class Arbiter:
         sign = 1.0 if self._metric.better == "lower" else -1.0
         return fmean(curve.used or 1.0 for curve in ended), fmean(sign * curve.last for curve in ended)
 
-    def _rule_of(
-        self, rule: Asha | Median, group: _Group, trial: str, total: float
-    ) -> AsyncHyperBandScheduler | MedianStoppingRule:
-        """Return the group's rule, made at its first report, when the size of the budget is known."""
-        if group not in self._rules:
-            self._rules[group] = _ray_rule(rule, self._metric, total)
-        ray_rule = self._rules[group]
-        if trial not in self._fed:
-            ray_rule.on_trial_add(None, _TrialStandIn(trial))
-            self._fed[trial] = 0.0
-        return ray_rule
+
+def _group_of(run: Judged) -> Group:
+    return group_of(run.arm, run.setting)
 
 
 def _ended(curves: dict[int, _Curve]) -> list[_Curve]:
     return [curve for curve in curves.values() if curve.used is not None]
 
 
-def _ray_rule(rule: Asha | Median, metric: Measured, total: float) -> AsyncHyperBandScheduler | MedianStoppingRule:
-    shared = {"time_attr": "budget", "metric": "value", "mode": "min" if metric.better == "lower" else "max"}
+def _rule(rule: Asha | Median, total: float) -> Rule:
     match rule:
         case Asha():
-            return AsyncHyperBandScheduler(
-                **shared,
-                grace_period=rule.grace * total,
-                max_t=total,
-                reduction_factor=rule.reduction_factor,
-                stop_last_trials=False,
-            )
+            return AsyncHalving(rule.grace * total, total, rule.reduction_factor)
         case Median():
-            return MedianStoppingRule(
-                **shared,
-                grace_period=rule.grace * total,
-                min_samples_required=rule.min_trials,
-                min_time_slice=float("inf"),  # never pause a trial to wait for others
-            )
+            return MedianOfMeans(rule.grace * total, rule.min_trials)

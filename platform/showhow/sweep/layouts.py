@@ -1,5 +1,5 @@
-"""How the trials of a sitting are laid out: as was decided at its beginning, whatever becomes known of their models
-later, for by that the cluster was judged large enough. How a layout is chosen is the business of study/fitting.py."""
+"""The layouts of a session's trials. They are decided at its beginning and stay, whatever becomes known of the models
+later, because the cluster was checked against them. How a layout is chosen: machines/fitting.py."""
 
 from showhow.machines.fitting import fitting_layout_of, layout_of
 from showhow.machines.layout import Layout
@@ -9,7 +9,7 @@ from showhow.study.study import Study
 
 
 class Layouts:
-    """The layouts of one sitting. The next one decides anew, and asks the cluster that it has then."""
+    """The layouts of one session. The next session decides again, for the cluster that it has."""
 
     def __init__(self, study: Study) -> None:
         """Raises UserError when the study leaves the layouts open and none fits."""
@@ -23,8 +23,8 @@ class Layouts:
         return tuple(self._decided.values())
 
     def of(self, trial: Trial, room: int) -> Layout:
-        """Return the layout of a trial; of one whose point is chosen only as the study goes (optuna) one of at most
-        `room` devices, as many as the cluster has."""
+        """Return the layout of a trial; where points are chosen during the study (optuna), one of at most `room`
+        devices, as many as the cluster has."""
         study = self._study
         if study.search.algorithm == "random":
             return self._decided[trial.name]

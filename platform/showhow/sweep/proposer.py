@@ -1,5 +1,5 @@
 """Hands Ray Tune one run after another: which trial, with which seed, in which order. Points come from the study (grid
-and random search) or from Optuna's TPE, one Optuna study per explanation level.
+and random search) or from Optuna's TPE, one Optuna study for each arm in each setting.
 
 For grid and random search seeds are outermost: every trial gets its first seed early, and trials stopped by then never
 spend the others. In the last seed the trials that took longest go first (Graham, SIAM J. Appl. Math. 17, 1969), so that
@@ -7,27 +7,28 @@ no processor waits long for the last run. TPE learns from finished trials, so th
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from statistics import fmean
 from typing import Any
 
 import optuna
 from ray.tune.search import Searcher
 
-from showhow.evidence.outcome import RunOutcome
+from showhow.sections.arm import Arm
 from showhow.sections.scalars import Scalar
 from showhow.sections.trial import Trial
 from showhow.seeds import seed_for
 from showhow.study.search_space import Axis, Grid, Integers, LogUniform, Uniform
 from showhow.study.study import Study
-from showhow.study.variants import EXPLANATION
 from showhow.sweep.arbiter import Arbiter
 from showhow.tasks.explain import Level
+from showhow.tracking.runs import RunRecord, StudyRecord, group_of
 
-# Ray Tune pickles what it is given, so that it could restore an experiment. A study goes on from its journal instead,
-# and what holds files and threads open cannot be pickled: this stands in its place.
-NOT_SAVED = "kept in the driver only"
+# Ray Tune pickles what it is given, so that it could restore an experiment. A study resumes from its journal instead,
+# and what holds files and threads open cannot be pickled: this text takes its place.
+NOT_SAVED = "exists in the driver only"
 
 
 @dataclass(frozen=True)
@@ -49,29 +50,30 @@ def run_key(trial: str, seed: int) -> str:
 
 
 class Proposer:
-    """Yields the runs of a study in order, leaving out those done already and those of trials that were stopped."""
+    """Yields the runs of a study in order, without those that are done and those of trials that were stopped."""
 
-    def __init__(self, study: Study, arbiter: Arbiter, past: Sequence[RunOutcome] = ()) -> None:
-        """`past`: what earlier sittings of the study left."""
+    def __init__(self, study: Study, arbiter: Arbiter, record: StudyRecord) -> None:
+        """`record`: what earlier sessions left; what this session adds to it is learned from `learn`."""
         self._study, self._arbiter = study, arbiter
-        self._done = {run_key(run.trial, run.seed): run for run in past if run.status in ("finished", "stopped")}
-        self._seconds = {run.trial: run.seconds for run in past}
-        self._tpe = TreeParzen(study, past) if study.search.algorithm == "optuna" else None
+        before = dict(record.runs)
+        self._done = {key: run for key, run in before.items() if run.status in ("finished", "stopped")}
+        self._seconds = {run.start.trial: run.seconds for run in before.values()}
+        self._tpe = TreeParzen(study, before.values()) if study.search.algorithm == "optuna" else None
 
     def __iter__(self) -> Iterator[Run]:
         for run in self._in_order():
-            before = self._done.get(run.key)
-            if before is not None:
-                self.tell(run.trial, before.selection, before.seconds)
+            done = self._done.get(run.key)
+            if done is not None:
+                self.learn(run.trial, done.accuracy, done.seconds)
             elif run.trial.name not in self._arbiter.stopped:
                 yield run
 
-    def tell(self, trial: Trial, accuracy: float | None, seconds: float = 0.0) -> None:
-        """Say how a run ended (its last validation accuracy; None when it failed), for searches that learn from it, and
-        how long it took."""
+    def learn(self, trial: Trial, accuracy: float | None, seconds: float = 0.0) -> None:
+        """Take how a run ended (its last validation accuracy; None when it failed), for searches that learn from it,
+        and how long it took."""
         self._seconds[trial.name] = seconds
         if self._tpe is not None:
-            self._tpe.tell(trial, accuracy, is_last=trial.name in self._arbiter.stopped)
+            self._tpe.learn(trial, accuracy, is_last=trial.name in self._arbiter.stopped)
 
     def _in_order(self) -> Iterator[Run]:
         if self._tpe is None:
@@ -80,62 +82,65 @@ class Proposer:
             longest_first = sorted(self._study.trials, key=lambda trial: -self._seconds.get(trial.name, 0.0))
             yield from (Run(trial, last) for trial in longest_first)
             return
-        index = 0
-        for _ in range(self._study.search.samples):
-            for level in self._study.levels:
-                trial = self._tpe.ask(level, self._study.trial_name(index))
-                yield from (Run(trial, seed) for seed in self._study.seeds)
-                index += 1
+        groups = product(range(self._study.search.samples), self._study.settings, self._study.arms)
+        for index, (_, setting, arm) in enumerate(groups):
+            trial = self._tpe.propose(arm, setting, self._study.trial_name(index))
+            yield from (Run(trial, seed) for seed in self._study.seeds)
 
 
 class TreeParzen:
-    """Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), one study a level. A point's value is
-    the mean over its seeds; a failed run makes its point infeasible and not merely bad."""
+    """Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), one Optuna study for each arm in each
+    setting. A point's value is the mean over its seeds; a failed run makes its point infeasible and not merely bad."""
 
-    def __init__(self, study: Study, past: Sequence[RunOutcome] = ()) -> None:
+    def __init__(self, study: Study, before: Iterable[RunRecord] = ()) -> None:
+        """`before`: the runs of earlier sessions, whose trials keep their points."""
         self._study = study
-        self._past = {run.trial: run.params for run in past}
-        axes = {name: axis for name, axis in study.search.axes.items() if name != EXPLANATION}
-        self._distributions = {name: _distribution(axis) for name, axis in axes.items()}
+        self._params = {run.start.trial: run.start.params for run in before}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._optuna = {
-                level: optuna.create_study(
-                    direction="maximize",
-                    sampler=optuna.samplers.TPESampler(
-                        seed=seed_for("tpe", study.search.seed, level) % 2**32, constant_liar=True, n_startup_trials=4
-                    ),
-                )
-                for level in study.levels
+                group_of(arm.name, setting): _optuna_study(study.search.seed, arm, setting)
+                for setting in study.settings
+                for arm in study.arms
             }
-        self._asked: dict[str, optuna.trial.Trial] = {}
-        self._heard: dict[str, list[float | None]] = {}
+        self._open: dict[str, optuna.trial.Trial] = {}  # proposed, and without a value so far
+        self._accuracies: dict[str, list[float | None]] = {}
 
-    def ask(self, level: Level, name: str) -> Trial:
-        """Choose the next point of a level, or the one that a trial of this name had in an earlier sitting."""
-        if name in self._past:
-            before = self._past[name]
-            self._optuna[level].enqueue_trial(
-                {axis: before[axis.removeprefix("recipe.")] for axis in self._distributions}
-            )
-        asked = self._optuna[level].ask(self._distributions)
-        self._asked[name] = asked
-        point: dict[str, Scalar] = {EXPLANATION: level.value}
-        for axis, value in asked.params.items():
+    def propose(self, arm: Arm, setting: dict[str, Scalar], name: str) -> Trial:
+        """Choose the next point of an arm in a setting, or the one that a trial of this name had in an earlier
+        session."""
+        fixed: dict[str, Scalar] = {**arm.values, **setting}
+        free = {axis: _distribution(values) for axis, values in self._study.search.axes.items() if axis not in fixed}
+        tpe = self._optuna[group_of(arm.name, setting)]
+        if name in self._params:
+            tpe.enqueue_trial({axis: self._params[name][axis] for axis in free})
+        self._open[name] = tpe.ask(free)
+        point = dict(fixed)
+        for axis, value in self._open[name].params.items():
             point[axis] = float(f"{value:.4g}") if isinstance(value, float) else value
         return self._study.trial(name, point)
 
-    def tell(self, trial: Trial, accuracy: float | None, is_last: bool) -> None:
-        """Note one run; with the last seed, or when no more will follow, the point's value is told."""
-        heard = self._heard.setdefault(trial.name, [])
-        heard.append(accuracy)
-        if not (is_last or len(heard) == len(self._study.seeds)) or trial.name not in self._asked:
+    def learn(self, trial: Trial, accuracy: float | None, is_last: bool) -> None:
+        """Note one run; with the last seed, or when no more will follow, TPE learns the point's value."""
+        accuracies = self._accuracies.setdefault(trial.name, [])
+        accuracies.append(accuracy)
+        if not (is_last or len(accuracies) == len(self._study.seeds)) or trial.name not in self._open:
             return
-        values = [value for value in heard if value is not None]
-        state = optuna.trial.TrialState.COMPLETE if len(values) == len(heard) else optuna.trial.TrialState.FAIL
-        study = self._optuna[trial.level]
-        study.tell(self._asked.pop(trial.name), fmean(values) if len(values) == len(heard) else None, state=state)
+        values = [value for value in accuracies if value is not None]
+        succeeded = len(values) == len(accuracies)
+        state = optuna.trial.TrialState.COMPLETE if succeeded else optuna.trial.TrialState.FAIL
+        tpe = self._optuna[group_of(trial.arm, trial.setting)]
+        tpe.tell(self._open.pop(trial.name), fmean(values) if succeeded else None, state=state)
+
+
+def _optuna_study(seed: int, arm: Arm, setting: dict[str, Scalar]) -> optuna.Study:
+    is_level = arm.name in Level.__members__.values()
+    key = (Level(arm.name) if is_level else arm.name, *(group_of(arm.name, setting)[1:] if setting else ()))
+    sampler = optuna.samplers.TPESampler(
+        seed=seed_for("tpe", seed, *key) % 2**32, constant_liar=True, n_startup_trials=4
+    )
+    return optuna.create_study(direction="maximize", sampler=sampler)
 
 
 def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
@@ -174,7 +179,7 @@ class TuneSearch(Searcher):  # type: ignore[misc]
         """Nothing: the recorder hears of every end."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a study goes on from its journal, not from Ray Tune's files."""
+        """Nothing: a study resumes from its journal, not from Ray Tune's files."""
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (NOT_SAVED,)

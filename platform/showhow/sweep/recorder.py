@@ -1,8 +1,7 @@
-"""Turns what Ray Tune says of its trials into events, and asks the arbiter at each report. Runs in the driver."""
+"""Turns what Ray Tune reports about its trials into events, and asks the arbiter at each report. Runs in the driver."""
 
 import json
 import time
-from collections import Counter
 from typing import Any
 
 from ray.tune import Callback
@@ -10,12 +9,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from showhow.datasets.prepare import Preparation
 from showhow.fingerprint import Json
-from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.metrics import TEST, on_split
 from showhow.processes.ladder import INFEASIBLE
 from showhow.processes.trial import FAILURE, MESSAGE, METRICS, NOTE, OUTCOME, STAGE
 from showhow.sections.trial import Trial
-from showhow.sweep.arbiter import Arbiter
 from showhow.sweep.proposer import NOT_SAVED, Proposer, Run, TuneSearch
+from showhow.sweep.replay import Replay
 from showhow.tracking.tracker import (
     Event,
     RepliesSampled,
@@ -28,26 +27,28 @@ from showhow.tracking.tracker import (
     Tracker,
 )
 
-_ACCURACY = on_split(VALIDATION, "accuracy")
-
 
 class Recorder:
-    """Knows the state of each run of this session and tells the tracker."""
+    """Continues the record of a study during one session, and passes every event on to the tracker."""
 
-    def __init__(self, tracker: Tracker, arbiter: Arbiter, preparation: Preparation, rule: str) -> None:
-        """`rule`: the name of the stop rule, for the runs that it ends."""
-        self._tracker, self._arbiter, self._preparation, self._rule = tracker, arbiter, preparation, rule
-        self.attempts: Counter[str] = Counter()
-        self.ended: dict[str, RunStatus] = {}
-        self._started: dict[str, Run] = {}
-        self._accuracy: dict[str, float] = {}
-        self.fault: OSError | None = None  # why an event could not be kept
+    def __init__(self, tracker: Tracker, replay: Replay, preparation: Preparation, rule: str) -> None:
+        """`replay`: what earlier sessions left; `rule`: the name of the stop rule, for the runs that it ends."""
+        self._tracker, self._preparation, self._rule = tracker, preparation, rule
+        self._arbiter, self._study = replay.arbiter, replay.record
+        self._started: dict[str, Run] = {}  # in this session
+        self.fault: OSError | None = None  # why an event could not be recorded
+        self._missing_ends = replay.missing_ends()
+
+    def end_interrupted(self) -> None:
+        """Record the ends of runs whose driver was killed in an earlier session."""
+        for end in self._missing_ends:
+            self._record(end)
 
     def start(self, run: Run) -> None:
         """A run begins, or begins again after its process died."""
-        if run.key in self.ended:
-            return  # it had said its outcome; only its process came back
-        self.attempts[run.key] += 1
+        if self.has_ended(run):
+            return  # it had reported its outcome; only its process was restarted
+        known = self._study.runs.get(run.key)
         self._started[run.key] = run
         trial = run.trial
         self._record(
@@ -63,15 +64,15 @@ class Recorder:
                 budget=trial.budget.amount,
                 params=flat_params(trial, run.seed),
                 datasets=self._preparation.of(trial).manifests,
-                attempt=self.attempts[run.key],
+                attempt=known.start.attempt + 1 if known else 1,
                 seconds_since_epoch=time.time(),
             )
         )
 
     def hear(self, run: Run, message: dict[str, Any]) -> bool:
-        """Take one message of a run. Returns True when the run is to be stopped, or has said its last: then Ray Tune
-        need not ask it once more."""
-        if run.key in self.ended:
+        """Take one message of a run. Returns True when the run should stop, or has sent its last message: then Ray
+        Tune need not ask it again."""
+        if self.has_ended(run):
             return True
         if METRICS in message:
             return self._metrics(run, message[METRICS])
@@ -83,13 +84,11 @@ class Recorder:
             self._failure(run, message[FAILURE])
         elif OUTCOME in message:
             self._outcome(run, message[OUTCOME])
-        return run.key in self.ended
+        return self.has_ended(run)
 
     def _metrics(self, run: Run, metrics: dict[str, float]) -> bool:
-        self._accuracy[run.key] = metrics[_ACCURACY]
         self._record(Reported(run.key, int(metrics["examples"]), metrics, time.time()))
-        trial = run.trial
-        if not self._arbiter.report(trial.level, trial.name, run.seed, metrics, trial.recipe.total_examples):
+        if not self._arbiter.report(self._start_of(run), metrics):
             return False
         if on_split(TEST, "accuracy") in metrics:
             return False  # its last report, at the end of its budget or at its goal: the outcome follows at once
@@ -98,13 +97,13 @@ class Recorder:
 
     def _failure(self, run: Run, reason: str) -> None:
         if reason.startswith(INFEASIBLE):
-            self._arbiter.forget(run.trial.level, run.trial.name, run.seed)
+            self._arbiter.forget(self._start_of(run))
         self.end(run, "failed", reason=reason)
 
     def _outcome(self, run: Run, outcome: dict[str, Any]) -> None:
         for split, rows in outcome["samples"].items():
             self._record(RepliesSampled(run.key, split, rows, time.time()))
-        self._arbiter.finished(run.trial.level, run.trial.name, run.seed)
+        self._arbiter.finished(self._start_of(run))
         self.end(run, "finished", outcome={name: outcome[name] for name in ("reached_goal", "grades")})
 
     def end(
@@ -117,23 +116,30 @@ class Recorder:
         outcome: dict[str, Json] | None = None,
     ) -> None:
         """A run ends; only its first end counts."""
-        if run.key in self.ended:
+        if self.has_ended(run):
             return
         if run.key not in self._started:
-            self.start(run)  # its process never came up; an end without a start would tell nobody anything
-        self.ended[run.key] = status
+            self.start(run)  # its process never started; an end without a start would belong to no run
         self._record(RunEnded(run.key, status, stopped_by, reason, outcome or {}, time.time()))
 
-    def accuracy(self, run: Run) -> float | None:
+    def has_ended(self, run: Run) -> bool:
+        """True when a run that this session started has ended."""
+        return run.key in self._started and self._study.runs[run.key].end is not None
+
+    def result_of(self, run: Run) -> float | None:
         """Return the last validation accuracy of a run, or None when it failed or never reported."""
-        return None if self.ended.get(run.key) == "failed" else self._accuracy.get(run.key)
+        record = self._study.runs[run.key]
+        return None if record.status == "failed" else record.accuracy
 
     def interrupt(self) -> int:
         """Mark every run that is still under way as interrupted; return how many there were."""
-        open_runs = [run for key, run in self._started.items() if key not in self.ended]
+        open_runs = [run for run in self._started.values() if not self.has_ended(run)]
         for run in open_runs:
             self.end(run, "interrupted")
         return len(open_runs)
+
+    def _start_of(self, run: Run) -> RunStarted:
+        return self._study.runs[run.key].start
 
     def _record(self, event: Event) -> None:
         try:
@@ -141,21 +147,23 @@ class Recorder:
         except OSError as error:
             self.fault = error
             raise
+        self._study.hear(event)
 
 
 def flat_params(trial: Trial, seed: int) -> dict[str, Json]:
-    """Return every setting of a run under a dotted name, recipe fields bare."""
+    """Return every setting of a run under a dotted name, recipe fields bare; and each searched axis under its own name,
+    so that the trial can be rebuilt where an axis names a variant of a section."""
     params: dict[str, Json] = {"explanation": trial.level.value, "seed": seed}
     params |= trial.recipe.model_dump(mode="json")
     for section in ("task", "data", "model", "adapter", "method", "evaluation"):
         settings = getattr(trial, section)
         if settings is not None:
             params |= {f"{section}.{name}": value for name, value in settings.model_dump(mode="json").items()}
-    return params
+    return params | {axis: value for axis, value in trial.point.items() if axis not in params}
 
 
 class TuneEars(Callback):  # type: ignore[misc]
-    """Ray Tune's callbacks, passed on to the recorder."""
+    """Passes Ray Tune's callbacks on to the recorder."""
 
     def __init__(self, search: TuneSearch, recorder: Recorder, proposer: Proposer) -> None:
         self._search, self._recorder, self._proposer = search, recorder, proposer
@@ -170,18 +178,18 @@ class TuneEars(Callback):  # type: ignore[misc]
         self._recorder.start(self._search.by_trial_id[trial.trial_id])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
-        """A run is over; if it said no outcome, its process ended without one."""
+        """A run is over; if it reported no outcome, its process ended without one."""
         self._over(trial, "the process ended without an outcome")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
-        """A run's process died more often than it is tried again."""
+        """A run's process died more often than it is retried."""
         self._over(trial, _reason(trial))
 
     def _over(self, trial: Any, reason: str) -> None:
         run = self._search.by_trial_id[trial.trial_id]
         self._recorder.end(run, "failed", reason=reason)
         now = time.monotonic()
-        self._proposer.tell(run.trial, self._recorder.accuracy(run), now - self._began.get(trial.trial_id, now))
+        self._proposer.learn(run.trial, self._recorder.result_of(run), now - self._began.get(trial.trial_id, now))
 
 
 def _reason(trial: Any) -> str:
@@ -191,7 +199,7 @@ def _reason(trial: Any) -> str:
 
 
 class ArbiterScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Starts runs in the order proposed and stops those that the arbiter gives up. (Ray calls this a scheduler.)"""
+    """Starts runs in the order proposed and stops those whose trial the arbiter gives up (for Ray, a scheduler)."""
 
     def __init__(self, search: TuneSearch, recorder: Recorder) -> None:
         super().__init__()
@@ -201,7 +209,7 @@ class ArbiterScheduler(FIFOScheduler):  # type: ignore[misc]
         return str, (NOT_SAVED,)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Hear one message of a run and decide whether it goes on."""
+        """Take one message of a run and decide whether it continues."""
         message = json.loads(result[MESSAGE]) if MESSAGE in result else {}
         stop = self._recorder.hear(self._search.by_trial_id[trial.trial_id], message)
         decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE

@@ -1,4 +1,4 @@
-"""What earlier sittings of a study left in its journal: how often runs were tried, what was decided, what is open."""
+"""What earlier sessions of a study left in its journal: the state of its runs, and what the arbiter has decided."""
 
 import time
 from collections import Counter
@@ -7,62 +7,48 @@ from dataclasses import dataclass
 from showhow.processes.ladder import INFEASIBLE
 from showhow.study.plan import planned_trials
 from showhow.study.study import Study
-from showhow.sweep.arbiter import Arbiter, Setting
+from showhow.sweep.arbiter import Arbiter
+from showhow.tracking.runs import StudyRecord
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted
 
 
 @dataclass(frozen=True)
-class Past:
-    """The state that a journal tells. attempts: by run key, how often it was started; finished: by trial, how many of
-    its runs were; open_runs: keys of runs that have a start and no end, because the driver was killed."""
+class Replay:
+    """The state that a journal adds up to. A session continues both: the recorder adds the events that follow."""
 
     arbiter: Arbiter
-    attempts: Counter[str]
-    finished: Counter[str]
-    open_runs: tuple[str, ...]
+    record: StudyRecord
 
     def is_complete(self, study: Study) -> bool:
         """True when no run of the study is left to do: every trial was stopped, or finished with all its seeds."""
-        whole = {trial for trial, runs in self.finished.items() if runs == len(study.seeds)}
-        return len(whole | self.arbiter.stopped) == len(planned_trials(study))
+        finished = Counter(run.start.trial for run in self.record.runs.values() if run.status == "finished")
+        complete = {trial for trial, runs in finished.items() if runs == len(study.seeds)}
+        return len(complete | self.arbiter.stopped) == len(planned_trials(study))
 
-    def closing(self) -> list[RunEnded]:
+    def missing_ends(self) -> list[RunEnded]:
         """Return the ends that a killed driver could not record."""
         reason = "the process that ran the study was killed"
-        return [RunEnded(run, "interrupted", None, reason, {}, time.time()) for run in self.open_runs]
+        open_runs = [key for key, run in self.record.runs.items() if run.end is None]
+        return [RunEnded(key, "interrupted", None, reason, {}, time.time()) for key in open_runs]
 
 
-def replay(study: Study, events: list[Event]) -> Past:
-    """Return what the events tell, in the order in which they happened."""
-    past = Past(Arbiter(study.stop, len(study.seeds), _settings(study)), Counter(), Counter(), ())
-    starts: dict[str, RunStarted] = {}
-    running: dict[str, None] = {}
+def replay(study: Study, events: list[Event]) -> Replay:
+    """Return what the events of earlier sessions add up to."""
+    arbiter, record = Arbiter(study.stop, len(study.seeds)), StudyRecord()
     for event in events:
+        record.hear(event)
         match event:
-            case RunStarted():
-                starts[event.run] = event
-                running[event.run] = None
-                past.attempts[event.run] = event.attempt
-            case Reported():
-                start = starts[event.run]
-                budget = int(str(start.params["max_examples"]))
-                past.arbiter.report(start.arm, start.trial, start.seed, event.metrics, budget)
-            case RunEnded():
-                running.pop(event.run, None)
-                _end(past, starts[event.run], event)
-    return Past(past.arbiter, past.attempts, past.finished, tuple(running))
+            case Reported() if event.run in record.runs:
+                arbiter.report(record.runs[event.run].start, event.metrics)
+            case RunEnded() if event.run in record.runs:
+                _end(arbiter, record.runs[event.run].start, event)
+    return Replay(arbiter, record)
 
 
-def _settings(study: Study) -> dict[str, Setting]:
-    """Return by trial within which setting its arm is compared; nothing where the study has one setting."""
-    return {trial.name: tuple(trial.setting.values()) for trial in study.trials} if len(study.settings) > 1 else {}
-
-
-def _end(past: Past, start: RunStarted, event: RunEnded) -> None:
-    if event.status == "finished":
-        past.arbiter.finished(start.arm, start.trial, start.seed)
-        past.finished[start.trial] += 1
-    elif event.status == "stopped":
-        past.arbiter.stopped.add(start.trial)
-    elif (event.reason or "").startswith(INFEASIBLE):
-        past.arbiter.forget(start.arm, start.trial, start.seed)
+def _end(arbiter: Arbiter, start: RunStarted, end: RunEnded) -> None:
+    if end.status == "finished":
+        arbiter.finished(start)
+    elif end.status == "stopped":
+        arbiter.stopped.add(start.trial)
+    elif (end.reason or "").startswith(INFEASIBLE):
+        arbiter.forget(start)

@@ -1,10 +1,10 @@
 """Runs a study from its question to its answer: datasets, trials, comparison. Everything that happens is an event.
 
-The same call continues a study that was interrupted: runs that finished or were stopped stay; the others, failed ones
+The same call resumes a study that was interrupted: runs that finished or were stopped stay; the others, failed ones
 too, are run again under the same names.
 
-Waiting is short because nothing here waits in turn: datasets are made while the cluster starts, Ray Tune is loaded
-while the trials' processes load torch, and what the conclusion needs while the first runs train.
+Slow steps overlap: datasets are made while the cluster starts, Ray Tune is loaded while the trials' processes load
+torch, and what the conclusion needs is loaded while the first runs train.
 """
 
 import importlib
@@ -27,6 +27,7 @@ from showhow.processes.cluster import connected
 from showhow.study.plan import planned_trials
 from showhow.study.study import Study
 from showhow.sweep.layouts import Layouts
+from showhow.sweep.replay import Replay, replay
 from showhow.tracking.address import tracking_uri
 from showhow.tracking.jsonl import JsonlTracker, read_events
 from showhow.tracking.mlflow.tracker import MlflowTracker, check_reachable
@@ -44,43 +45,39 @@ def run_study(
     say: Callable[[str], None] = lambda _line: None,
     trainable: Callable[[dict[str, Any]], None] | None = None,
 ) -> StudyResult:
-    """Run or continue a study and return its result, which `showhow results NAME` shows again.
+    """Run or resume a study and return its result, which `showhow results NAME` shows again.
 
-    address: a Ray cluster's (`auto` for one running on this machine); None starts one here. home: the folder of all
+    address: a Ray cluster's (`auto` for one running on this machine); None uses the Ray that this process is connected
+    to (`ray.init()` in a notebook, say) and leaves it running, or starts one here and ends it. home: the folder of all
     studies (default: SHOWHOW_HOME or showhow-runs); on a cluster it must be reachable from every node. watchers hear
-    every event after the journal has it; `say` takes lines about what goes on before the first run. trainable: what
-    runs in a trial's process (default: see trial.py); benchmarks put one there that does nothing.
+    every event after the journal has it; `say` takes lines about what happens before the first run. trainable: what
+    runs in a trial's process (default: see trial.py); benchmarks use one that does nothing.
     Raises UserError when the study cannot run here. A KeyboardInterrupt is passed on, after the runs were marked."""
     folder = StudyFolder(home or home_folder(), study.name)
     uri = tracking_uri(folder.home)
     check_reachable(uri)
     folder.make()
     journal = JsonlTracker(folder.journal)
-    with ThreadPoolExecutor(max_workers=1) as beside:
+    with ThreadPoolExecutor(max_workers=1) as background:
         try:
             folder.claim(study)
             events = read_events(folder.journal)
             mlflow = MlflowTracker(uri, folder.path)
             try:
-                for event in events:  # what MLflow has already, it takes no second time
+                for event in events:  # MLflow ignores what it has already
                     mlflow.record(event)
-                if events and _is_complete(study, events):
+                replayed = replay(study, events)
+                if events and replayed.is_complete(study):
                     return _write_result(folder)
                 keeper = Keeper(folder.checkpoints, study.checkpoints, events)
-                kept = _Lasting(Trackers([journal, mlflow, keeper]))
-                sitting = _Sitting(study, folder, Trackers([kept, *watchers]), events, beside)
-                return sitting.hold(address, Preparation(folder.home, say), trainable)
+                lasting = _Lasting(Trackers([journal, mlflow, keeper]))
+                resumed = _Resumed(study, folder, Trackers([lasting, *watchers]), replayed, background)
+                return resumed.run(address, Preparation(folder.home, say), trainable)
             finally:
                 mlflow.close()
         finally:
             journal.close()
             folder.release()
-
-
-def _is_complete(study: Study, events: list[Event]) -> bool:
-    from showhow.sweep.replay import replay  # loads Ray Tune, for which a fresh study must not wait
-
-    return replay(study, events).is_complete(study)
 
 
 def _write_result(folder: StudyFolder) -> StudyResult:
@@ -90,39 +87,38 @@ def _write_result(folder: StudyFolder) -> StudyResult:
 
 
 @dataclass(frozen=True)
-class _Sitting:
-    """A study in its folder, what its earlier sittings left, and a thread for what need not be waited for."""
+class _Resumed:
+    """A study in its folder, what its earlier sessions left, and a thread for what need not be waited for."""
 
     study: Study
     folder: StudyFolder
     tracker: Tracker
-    events: list[Event]
-    beside: Executor
+    replayed: Replay
+    background: Executor
 
-    def hold(
+    def run(
         self, address: str | None, preparation: Preparation, trainable: Callable[[dict[str, Any]], None] | None
     ) -> StudyResult:
-        """Run what is left and conclude."""
+        """Run what is left, and compare."""
         study = self.study
         trials = planned_trials(study)
         layouts = Layouts(study)
         demand = Demand(len(trials) * len(study.seeds), layouts.planned, study.resources)
-        preparing = self.beside.submit(preparation.prepare_small, trials)
-        with connected(address, demand) as cluster:
-            from showhow.sweep.replay import replay
-            from showhow.sweep.session import Session
+        preparing = self.background.submit(preparation.prepare_small, trials)
+        with connected(address, demand) as connection:
+            from showhow.sweep.session import Session  # loads Ray Tune
 
             preparing.result()
             preparation.prepare(trials)
             preparation.may_use_cluster = False
+            cluster = connection.cluster
             self._begin(cluster)
             tracker = Trackers([self.tracker, _OnceTraining(self._foresee)])
             room = cluster.devices(study.resources)
             session = Session(
                 study, self.folder, preparation, tracker, lambda trial: layouts.of(trial, room), trainable
             )
-            past = replay(study, self.events)
-            is_over = session.run(self.events, past, cluster.runs_at_once(demand))
+            is_over = session.run(self.replayed, cluster.runs_at_once(demand), connection.environment)
         result = _write_result(self.folder)
         self._end("finished" if is_over else "interrupted", result)
         if not is_over:
@@ -134,8 +130,8 @@ class _Sitting:
         self.tracker.record(StudyStarted(study.name, study.question, study.definition(), facts, time.time()))
 
     def _foresee(self) -> None:
-        """Load beside training what the conclusion needs (scipy, matplotlib: a second)."""
-        self.beside.submit(importlib.import_module, "showhow.home.results")
+        """Load what the conclusion needs while runs train (scipy, matplotlib: a second)."""
+        self.background.submit(importlib.import_module, "showhow.home.results")
 
     def _end(self, status: RunStatus, result: StudyResult) -> None:
         from showhow.home.results import final_metrics
@@ -147,7 +143,7 @@ class _Sitting:
 
 
 class _Lasting:
-    """Passes on what is kept of a study, and not what merely passes while its processes start."""
+    """Passes on what is recorded of a study; notes on the start of processes are for those who watch."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
@@ -158,7 +154,7 @@ class _Lasting:
             self._tracker.record(event)
 
     def close(self) -> None:
-        """Close what is behind it."""
+        """Close the tracker that it passes events on to."""
         self._tracker.close()
 
 
@@ -169,7 +165,7 @@ class _OnceTraining:
         self._act: Callable[[], None] | None = act
 
     def record(self, event: Event) -> None:
-        """Hear whether a run reports."""
+        """Act at the first report of a run."""
         if self._act is not None and isinstance(event, Reported):
             self._act()
             self._act = None

@@ -1,7 +1,6 @@
-"""One sitting of a study: Ray Tune runs what is left to run, and the recorder hears of it."""
+"""One session of a study: Ray Tune runs what is left to run, and the recorder hears of it."""
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from ray.tune.execution import class_cache
 from ray import tune
 from showhow.datasets.prepare import Preparation
 from showhow.errors import UserError
-from showhow.evidence.journal import read_outcomes
 from showhow.home.folder import StudyFolder
 from showhow.machines.assignment import Assignment
 from showhow.machines.layout import Layout
@@ -25,22 +23,23 @@ from showhow.sections.trial import Trial
 from showhow.study.study import Study
 from showhow.sweep.proposer import Proposer, Run, TuneSearch
 from showhow.sweep.recorder import ArbiterScheduler, Recorder, TuneEars
-from showhow.sweep.replay import Past
-from showhow.tracking.tracker import Event, Tracker
+from showhow.sweep.replay import Replay
+from showhow.tracking.mlflow.tracker import environment
+from showhow.tracking.tracker import Tracker
 
 Trainable = Callable[[dict[str, Any]], None]
 
 _RETRIES_OF_A_DEAD_PROCESS = 2
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # events go to the journal and to MLflow
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the journal is what a study is continued from
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # a study resumes from its journal
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
 
 class Session:
-    """Runs what earlier sittings left."""
+    """Runs what earlier sessions left."""
 
     def __init__(
         self,
@@ -51,21 +50,24 @@ class Session:
         layout_of: Callable[[Trial], Layout],
         trainable: Trainable | None,
     ) -> None:
-        """`layout_of`: how a trial of this sitting is laid out (see layouts.py). `trainable`: what runs in a trial's
+        """`layout_of`: the layout of a trial in this session (see layouts.py). `trainable`: what runs in a trial's
         process; None is `run_as_laid_out`."""
         self._study, self._folder, self._preparation, self._tracker = study, folder, preparation, tracker
         self._layout_of = layout_of
         self._trainable = trainable or run_as_laid_out
 
-    def run(self, events: list[Event], past: Past, at_once: int) -> bool:
-        """Run what is left to run, `at_once` side by side. Returns False when it was interrupted."""
-        for end in past.closing():
-            self._tracker.record(end)
-        recorder = Recorder(self._tracker, past.arbiter, self._preparation, self._study.stop.kind)
-        recorder.attempts.update(past.attempts)
-        proposer = Proposer(self._study, past.arbiter, read_outcomes(events))
+    def run(self, replay: Replay, at_once: int, variables: dict[str, str]) -> bool:
+        """Run what is left to run, `at_once` runs in parallel; variables: for the environment of the trials' processes.
+
+        Returns False when it was interrupted."""
+        recorder = Recorder(self._tracker, replay, self._preparation, self._study.stop.kind)
+        recorder.end_interrupted()
+        proposer = Proposer(self._study, replay.arbiter, replay.record)
         try:
-            is_over = self._tune(proposer, recorder, at_once)
+            # Runs wait in Tune's queue so that no processor idles; but TPE should choose late, knowing more.
+            waiting = 2 if self._study.search.algorithm == "optuna" else at_once + 1
+            with _tune_as_needed(waiting, variables), _interrupts_restored():
+                is_over = self._tune(proposer, recorder)
         except KeyboardInterrupt:
             is_over = False
         except tune.TuneError:
@@ -78,7 +80,7 @@ class Session:
         # Ray Tune takes a Ctrl-C for itself and returns as if nothing had happened.
         return recorder.interrupt() == 0 and is_over
 
-    def _tune(self, proposer: Proposer, recorder: Recorder, at_once: int) -> bool:
+    def _tune(self, proposer: Proposer, recorder: Recorder) -> bool:
         """Run what is left to run. Returns False when it was interrupted."""
         study = self._study
 
@@ -104,12 +106,6 @@ class Session:
         trainable = tune.with_resources(
             self._trainable, lambda config: places(assignment(config).layout, resources(config))
         )
-        # Tune saves its own state beside ours, and complains aloud where two savings meet; what fails for us is raised.
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        # Runs wait in Tune's queue so that no processor idles; but TPE should choose late, when more has been told.
-        waiting = 2 if study.search.algorithm == "optuna" else at_once + 1
-        os.environ.update(_TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(waiting)})
-        _spare_what_tune_adds()
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -127,21 +123,41 @@ class Session:
                 verbose=0,
             ),
         )
-        with _interrupts_restored():
-            tuner.fit()
-        return search.is_exhausted and all(run.key in recorder.ended for run in search.by_trial_id.values())
+        tuner.fit()
+        return search.is_exhausted and all(map(recorder.has_ended, search.by_trial_id.values()))
 
 
-def _spare_what_tune_adds() -> None:
-    # With Tune's runtime environment (a setting for PyTorch Lightning) no process that stands ready would do.
+@contextmanager
+def _tune_as_needed(waiting: int, variables: dict[str, str]) -> Iterator[None]:
+    """Change what Ray Tune does by default, and change it back at the end: the caller may use Tune too.
+
+    waiting: how many runs may wait in Tune's queue; variables: for the environment of the trials' processes."""
+    log, defaults, tag_callbacks = (
+        logging.getLogger("ray.tune"),
+        dict(class_cache.DEFAULT_ENV_VARS),
+        usage.tag_callbacks,
+    )
+    level = log.level
+    # Tune also saves its own state, and warns where two savings overlap; what fails for us is raised.
+    log.setLevel(logging.CRITICAL)
+    # With a runtime environment, even Tune's own for PyTorch Lightning, no process that stands ready could be used.
     class_cache.DEFAULT_ENV_VARS.clear()
+    class_cache.DEFAULT_ENV_VARS.update(variables)
     # To count callbacks, Tune imports mlflow: 1.2 s before the first run, and without the tracker's settings.
     usage.tag_callbacks = lambda _callbacks: False
+    try:
+        with environment(_TUNE_SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(waiting)}):
+            yield
+    finally:
+        log.setLevel(level)
+        class_cache.DEFAULT_ENV_VARS.clear()
+        class_cache.DEFAULT_ENV_VARS.update(defaults)
+        usage.tag_callbacks = tag_callbacks
 
 
 @contextmanager
 def _interrupts_restored() -> Iterator[None]:
-    """Give Ctrl-C its meaning back: Ray Tune takes the handler and keeps it when it is done."""
+    """Restore the handler of Ctrl-C: Ray Tune replaces it and leaves it replaced."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread has handlers, and Ray leaves them alone elsewhere
         return

@@ -15,7 +15,7 @@ RunStatus = Literal["finished", "stopped", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class StudyStarted:
-    """A study begins, or goes on after an interruption. `facts` are system facts: versions, hosts, processors."""
+    """A study begins, or is resumed after an interruption. `facts` are system facts: versions, hosts, processors."""
 
     study: str
     question: str
@@ -60,10 +60,10 @@ class Reported:
 
 @dataclass(frozen=True)
 class RunNoted:
-    """Something happened to a run that its metrics do not tell. kind: `resumed` when it goes on from a checkpoint made
-    after so many examples, so that what it reported until then holds; `adapted` when memory ran out and it goes on
-    laid out otherwise, from its last checkpoint or from its beginning; `starting` and `started`, of the processes that
-    train it together, are for those who watch, and nothing keeps them."""
+    """Something happened to a run apart from its metrics. kind: `resumed` when it continues from a checkpoint made
+    after so many examples, so that what it reported until then is valid; `adapted` when memory ran out and it continues
+    with another layout, from its last checkpoint or from its beginning; `starting` and `started`, of the processes that
+    train it together, are for those who watch, and are not recorded."""
 
     run: str
     kind: Literal["resumed", "adapted", "starting", "started"]
@@ -115,7 +115,7 @@ class RunEnded:
 
 @dataclass(frozen=True)
 class StudyEnded:
-    """A study ends or is interrupted. `files` are paths of what it leaves beside its journal (picture, results)."""
+    """A study ends or is interrupted. `files` are paths of what it leaves apart from its journal (picture, results)."""
 
     status: RunStatus
     conclusion: str

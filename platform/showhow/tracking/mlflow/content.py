@@ -3,12 +3,21 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from showhow.fingerprint import Json
 from showhow.tracking.address import redact
-from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyEnded, StudyStarted
+from showhow.tracking.tracker import (
+    Event,
+    Reported,
+    RunEnded,
+    RunNoted,
+    RunStarted,
+    StageEnded,
+    StudyEnded,
+    StudyStarted,
+)
 
 # Limits of MLflow 3.17, mlflow/utils/validation.py.
 METRICS_PER_BATCH, PARAMS_PER_BATCH, BYTES_PER_BATCH = 1000, 100, 500_000  # a request also holds metrics and tags
@@ -135,6 +144,22 @@ def table_json(rows: list[dict[str, Json]]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     data = [[_cell(row.get(column)) for column in columns] for row in rows]
     return json.dumps({"columns": columns, "data": data}, ensure_ascii=False)
+
+
+def stage_rows(stages: Iterable[StageEnded]) -> list[dict[str, Json]]:
+    """Return a row for each stage that a run has used, with its cost."""
+    return [
+        {
+            "stage": stage.operation,
+            "address": stage.address,
+            "reused": stage.is_reused,
+            "examples": stage.examples,
+            "tokens": stage.tokens,
+            "FLOPs": stage.flops,
+            "seconds": stage.seconds,
+        }
+        for stage in stages
+    ]
 
 
 def pack(events: list[Event]) -> list[list[Event]]:

@@ -1,14 +1,15 @@
-"""What a parcel of events tells of one MLflow run, gathered so that telling it takes few requests. Sends nothing."""
+"""What a parcel of events changes in one MLflow run, gathered so that it takes few requests. Sends nothing."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
+from showhow.fingerprint import Json
 from showhow.tracking.mlflow import content
-from showhow.tracking.tracker import RepliesSampled, Reported, RunEnded, RunNoted, RunStarted, StudyEnded
-
-OfRun = RunStarted | Reported | RunNoted | RepliesSampled | RunEnded
+from showhow.tracking.runs import OfRun
+from showhow.tracking.tracker import RepliesSampled, Reported, RunEnded, RunNoted, RunStarted, StageEnded, StudyEnded
 
 _TABLES = "mlflow.loggedArtifacts"  # the tag that lists the tables for the UI
 
@@ -22,11 +23,11 @@ class Run:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     datasets: set[tuple[str, str]] = field(default_factory=set)
-    told_until_milliseconds: int = 0  # what happened up to here had arrived when the run was found again
+    complete_until_milliseconds: int = 0  # what happened up to then had arrived when the run was found again
 
     def knows(self, event: OfRun) -> bool:
         """Return whether the event arrived in an earlier session: a run's end is written after all before it."""
-        return int(event.seconds_since_epoch * 1000) <= self.told_until_milliseconds
+        return int(event.seconds_since_epoch * 1000) <= self.complete_until_milliseconds
 
 
 @dataclass
@@ -45,11 +46,11 @@ class News:
         """Add the params and the datasets of a run that starts."""
         self.params |= content.flatten(event.params)
         for role, manifest in event.datasets.items():
-            told = content.dataset_fields(role, manifest)
-            key = (told["name"], told["digest"])
+            fields = content.dataset_fields(role, manifest)
+            key = (fields["name"], fields["digest"])
             if key not in run.datasets:
                 run.datasets.add(key)
-                dataset = Dataset(*key, source_type="local", source=told["source"], profile=told["profile"])
+                dataset = Dataset(*key, source_type="local", source=fields["source"], profile=fields["profile"])
                 self.datasets.append(DatasetInput(dataset, tags=[InputTag("mlflow.data.context", role)]))
 
     def add(self, run: Run, event: OfRun) -> None:
@@ -61,17 +62,23 @@ class News:
                 notes = content.with_note(self._notes(run), event)
                 self.tags |= {content.NOTES: notes, content.DESCRIPTION: content.described(notes)}
             case RepliesSampled():
-                # Written whole: MLflow's own `log_table` appends, so that sending twice would double the rows.
-                path = f"replies/{event.split}.json"
-                self.files[path] = content.table_json(event.rows)
-                tables = json.loads(self.tags.get(_TABLES) or run.tags.get(_TABLES, "[]"))
-                if (table := {"path": path, "type": "table"}) not in tables:
-                    self.tags[_TABLES] = json.dumps([*tables, table])
+                self._add_table(run, f"replies/{event.split}.json", event.rows)
             case RunEnded():
                 self.tags |= content.end_tags(event, self._notes(run))
                 if event.outcome:
                     self.files["outcome.json"] = json.dumps(event.outcome, ensure_ascii=False)
                 self.end = end_of(event)
+
+    def add_stages(self, run: Run, stages: Sequence[StageEnded]) -> None:
+        """Add the table of all stages that a run has used so far."""
+        self._add_table(run, "stages.json", content.stage_rows(stages))
+
+    def _add_table(self, run: Run, path: str, rows: list[dict[str, Json]]) -> None:
+        """Add a table, complete: MLflow's own `log_table` appends, so that sending twice would double the rows."""
+        self.files[path] = content.table_json(rows)
+        tables = json.loads(self.tags.get(_TABLES) or run.tags.get(_TABLES, "[]"))
+        if (table := {"path": path, "type": "table"}) not in tables:
+            self.tags[_TABLES] = json.dumps([*tables, table])
 
     def _notes(self, run: Run) -> str:
         return self.tags.get(content.NOTES) or run.tags.get(content.NOTES, "")

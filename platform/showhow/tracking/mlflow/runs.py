@@ -24,9 +24,10 @@ from showhow.fingerprint import Json, fingerprint
 from showhow.tracking.address import artifact_location, redact
 from showhow.tracking.delivery import RefusedError, UnreachableError
 from showhow.tracking.mlflow import content
-from showhow.tracking.mlflow.news import News, OfRun, Run, end_of, metrics_of
+from showhow.tracking.mlflow.news import News, Run, end_of, metrics_of
 from showhow.tracking.mlflow.views import load_views
-from showhow.tracking.tracker import Event, Reported, RunStarted, StudyEnded, StudyStarted
+from showhow.tracking.runs import OfRun, StudyRecord
+from showhow.tracking.tracker import Event, Reported, RunStarted, StageEnded, StudyEnded, StudyStarted
 
 log = logging.getLogger("showhow")
 
@@ -47,6 +48,7 @@ class StudyRuns:
         self._experiment_id = ""
         self._study: StudyStarted | None = None
         self._runs: dict[str, Run] | None = None
+        self._record = StudyRecord()  # of all events sent, for files that are written complete
         self._reported: dict[tuple[str, int], float] = {}  # when a run first reported after so many examples
 
     def write(self, events: list[Event]) -> None:
@@ -64,6 +66,8 @@ class StudyRuns:
 
     def _write(self, events: list[Event]) -> None:
         first = events[0]
+        for event in events:  # first of all, and again when the parcel is sent again, which changes nothing
+            self._record.hear(event)
         if isinstance(first, StudyStarted):
             self._start_study(first)
         elif isinstance(first, StudyEnded):
@@ -75,6 +79,8 @@ class StudyRuns:
                 is_new = not self._is_repeated(event)
                 if is_new and isinstance(event, OfRun) and not run.knows(event):
                     news.add(run, event)
+            if any(isinstance(event, StageEnded) and not run.knows(event) for event in events):
+                news.add_stages(run, self._record.runs[first.run].stages)
             self._tell(run, news)
 
     def _is_repeated(self, event: Event) -> bool:
@@ -180,9 +186,9 @@ class StudyRuns:
             )
             for found in page:
                 datasets = {(one.dataset.name, one.dataset.digest) for one in found.inputs.dataset_inputs}
-                told_until = found.info.end_time or 0
+                complete_until = found.info.end_time or 0
                 params, tags = dict(found.data.params), dict(found.data.tags)
-                run = Run(found.info.run_id, found.info.artifact_uri, params, tags, datasets, told_until)
+                run = Run(found.info.run_id, found.info.artifact_uri, params, tags, datasets, complete_until)
                 runs[run.tags.get(content.RUN, _PARENT)] = run
             token = page.token
             if not token:
@@ -195,7 +201,7 @@ class StudyRuns:
         if (run := self._runs.get(key)) is not None:
             news.tags |= tags
             self._client.update_run(run.run_id, status="RUNNING")
-            run.told_until_milliseconds = 0
+            run.complete_until_milliseconds = 0
             return run
         tags = {**tags, "mlflow.user": _user(), "mlflow.source.name": "showhow", "mlflow.source.type": "LOCAL"}
         info = self._client.create_run(self._experiment_id, int(seconds_since_epoch * 1000), tags, name).info
