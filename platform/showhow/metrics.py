@@ -106,6 +106,11 @@ def on_split(split: str, name: str) -> str:
     return f"{split}/{find(name).name}"
 
 
+def is_built_in(logged_name: str) -> bool:
+    """True for what ShowHow measures itself, with or without a split in front; False for a user's metric."""
+    return logged_name.rpartition("/")[2] in _BY_NAME
+
+
 def find(logged_name: str) -> Measured:
     """Return the metric behind a logged name, with or without a split in front. Raises KeyError for an unknown one."""
     name = logged_name.rpartition("/")[2]

@@ -23,7 +23,7 @@ from showhow.tasks.explain import Level
 from showhow.training.adapter import bare
 from showhow.training.batches import Source, training_batches
 from showhow.training.engine import Engine, PlainEngine
-from showhow.training.evaluate import evaluate
+from showhow.training.evaluate import Grading, evaluate
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.ranks import rank, summed
 from showhow.training.tokens import TokenFile
@@ -110,7 +110,7 @@ def replies(engine: Engine, folder: Path, file: TokenFile) -> Iterator[Any]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     for questions, at_once in ((7, 2), (1, 2)):  # of one question a second process has nothing to ask
         with engine.autocast():
-            found = evaluate(engine.model, tokenizer, file, Level.LONG, questions, at_once)
+            found = evaluate(engine.model, Grading(tokenizer, Level.LONG), file, questions, at_once)
         written = [sample["reply"] for sample in found.samples]
         yield [found.grades, found.metrics, written, found.asked_at_once, found.shortage]
 

@@ -18,7 +18,7 @@ from showhow.sections.recipe import PretrainedModel, Recipe, ScratchModel
 from showhow.tasks.explain import Level
 from showhow.training.batches import Source, training_batches
 from showhow.training.engine import PlainEngine
-from showhow.training.evaluate import evaluate
+from showhow.training.evaluate import Grading, evaluate
 from showhow.training.loop import train
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.tokens import SpecialTokens, TokenFile
@@ -77,7 +77,7 @@ def test_a_pretrained_folder_trains_from_its_weights_and_is_evaluated(
     assert losses[0] != trained(seed=1, reports=1)[1][0]
     assert losses[-1] < losses[0] / 2
     assert file.layout.step_separator == ("; " if name == "seq2seq_folder" else "\n")
-    found = evaluate(model, words.tokenizer, file, Level.LONG, 20, 32)
+    found = evaluate(model, Grading(words.tokenizer, Level.LONG), file, 20, 32)
     assert any(file.layout.step_separator + "answer " in str(row["reply"]) for row in found.samples)
 
 

@@ -26,7 +26,7 @@ from showhow.sections.trial import Trial
 from showhow.tasks.explain import Level
 from showhow.training.batches import Source, training_batches
 from showhow.training.engine import PlainEngine
-from showhow.training.evaluate import evaluate
+from showhow.training.evaluate import Grading, evaluate
 from showhow.training.loop import train
 from showhow.training.losses import response_loss
 from showhow.training.model import build_model, flops_per_token, is_seq2seq, parameter_count, positions
@@ -92,7 +92,7 @@ def test_an_adapter_learns_beside_weights_that_stay_as_they_are(
     assert all(torch.equal(one, frozen[key]) for key, one in weights(model, trained=False).items())
     assert not any(torch.equal(one, began[key]) for key, one in weights(model, trained=True).items())
     words = pretrained_tokenizer(str(folders[name]))
-    assert evaluate(model, words.tokenizer, files[name], Level.LONG, 20, 8).metrics["tokens_per_reply"] > 0
+    assert evaluate(model, Grading(words.tokenizer, Level.LONG), files[name], 20, 8).metrics["tokens_per_reply"] > 0
 
 
 @every_name

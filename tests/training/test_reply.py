@@ -18,7 +18,7 @@ from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
 from showhow.training.batches import IGNORED, Source, causal_batch, seq2seq_batch, training_batches
 from showhow.training.engine import PlainEngine
-from showhow.training.evaluate import evaluate
+from showhow.training.evaluate import Grading, evaluate
 from showhow.training.loop import train
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.replies.reply import greedy_replies
@@ -62,7 +62,7 @@ def test_tokens_per_reply_counts_the_end_only_where_it_was_written(
     tokenizer = symbol_tokenizer([varied]).tokenizer
     longest = int(file.target_lengths[:40].max()) + 4
     written = greedy_replies(model, [file.prompt(row) for row in range(40)], file.special, longest, 40)
-    found = evaluate(model, tokenizer, file, Level.LONG, 40, 16)
+    found = evaluate(model, Grading(tokenizer, Level.LONG), file, 40, 16)
     expected = sum(len(reply) + (len(reply) < longest) for reply in written) / 40
     assert found.metrics["tokens_per_reply"] == pytest.approx(expected)
 
@@ -104,7 +104,7 @@ def test_an_empty_reply_and_one_without_an_answer_are_wrong(tokens: Files, level
     file, tokenizer = tokens(task, level), symbol_tokenizer([task]).tokenizer
     longest = int(file.target_lengths.max()) + 4
     for token, length in ((file.special.end, 1), (tokenizer.token_to_id("="), longest), (file.special.pad, longest)):
-        found = evaluate(Parrot(token, file.special.vocabulary), tokenizer, file, level, 30, 8)
+        found = evaluate(Parrot(token, file.special.vocabulary), Grading(tokenizer, level), file, 30, 8)
         assert found.metrics["accuracy"] == 0.0
         assert found.metrics["tokens_per_reply"] == length
         assert found.metrics.get("steps_right", 0.0) == 0.0
@@ -131,12 +131,12 @@ class Narrow(Parrot):
 def test_where_memory_runs_out_half_as_many_are_asked_at_a_time_and_the_replies_are_the_same(tokens: Files) -> None:
     file, tokenizer = tokens(), symbol_tokenizer([task_named("modular_sum", {})]).tokenizer
     wide, narrow = (Narrow(rows, file.special.vocabulary) for rows in (30, 4))
-    expected, found = (evaluate(model, tokenizer, file, Level.LONG, 30, 16) for model in (wide, narrow))
+    expected, found = (evaluate(model, Grading(tokenizer, Level.LONG), file, 30, 16) for model in (wide, narrow))
     assert (expected.asked_at_once, expected.shortage) == (16, "")
     assert found == replace(expected, asked_at_once=4, shortage=found.shortage)
     assert found.shortage.startswith("out of memory writing replies to 16 questions at a time (CUDA out of")
     assert narrow.asked[:3] == [16, 8, 4]
-    few = evaluate(Narrow(4, file.special.vocabulary), tokenizer, file, Level.LONG, 6, 16)
+    few = evaluate(Narrow(4, file.special.vocabulary), Grading(tokenizer, Level.LONG), file, 6, 16)
     assert few.asked_at_once == 3  # half of what there was, not of what there might have been
 
 
@@ -146,13 +146,13 @@ def test_where_one_is_too_much_or_weights_are_shared_out_the_error_tells_how_man
 ) -> None:
     file, tokenizer = tokens(), symbol_tokenizer([task_named("modular_sum", {})]).tokenizer
     with pytest.raises(OutOfMemoryError) as caught:
-        evaluate(Narrow(room_for, file.special.vocabulary, is_shared_out), tokenizer, file, Level.LONG, 30, 16)
+        evaluate(Narrow(room_for, file.special.vocabulary, is_shared_out), Grading(tokenizer, Level.LONG), file, 30, 16)
     assert caught.value.asked_at_once == asked_at_once
 
 
 def test_an_evaluation_bounds_what_it_asks(tokens: Files, varied: Task, trained: Trained) -> None:
     file, tokenizer = tokens(varied), symbol_tokenizer([varied]).tokenizer
-    few, all_ = (evaluate(trained("llama"), tokenizer, file, Level.LONG, count, 16) for count in (5, 10**6))
+    few, all_ = (evaluate(trained("llama"), Grading(tokenizer, Level.LONG), file, count, 16) for count in (5, 10**6))
     assert (len(few.grades), len(all_.grades)) == (5, 100)
     assert [row["question"] for row in few.samples] == file.texts("question", 5)
     assert all_.grades[:5] == few.grades

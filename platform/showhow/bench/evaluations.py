@@ -8,10 +8,10 @@ import torch
 from tokenizers import Tokenizer
 
 from showhow.machines.assignment import Assignment, Note
-from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.metrics import METRICS, TEST, VALIDATION, on_split
 from showhow.training.checkpoints.files import Standing
 from showhow.training.engine import Engine, this_device
-from showhow.training.evaluate import EXTRA_TOKENS, Evaluation, evaluate
+from showhow.training.evaluate import EXTRA_TOKENS, Evaluation, Grading, evaluate
 from showhow.training.loop import Progress
 from showhow.training.precision import computing_type
 from showhow.training.replies.vllm_replies import VllmReplies
@@ -24,9 +24,10 @@ class Evaluations:
     def __init__(self, run: Assignment, note: Note) -> None:
         """Open the run's files. Raises TrialError when they cannot be read."""
         self._trial, self._note = run.trial, note
-        self._level = run.trial.method.reads_as(run.trial.level)
         self.files = {split: TokenFile(path) for split, path in run.shards.items()}
-        self._tokenizer = Tokenizer.from_file(str(run.tokenizer))
+        own = tuple(METRICS.find(name)() for name in run.trial.evaluation.metrics)
+        level = run.trial.method.reads_as(run.trial.level)
+        self._grading = Grading(Tokenizer.from_file(str(run.tokenizer)), level, own)
         self._at_once = run.layout.asked_at_once or run.trial.evaluation.batch_size
         self._examples, self._seconds = 0, 0.0
         self._solved_at: int | None = None
@@ -89,7 +90,7 @@ class Evaluations:
             self._vllm.take(engine.model)
             model = self._vllm
         with engine.autocast():
-            found = evaluate(model, self._tokenizer, file, self._level, examples, self._at_once)
+            found = evaluate(model, self._grading, file, examples, self._at_once)
         if found.asked_at_once < self._at_once:
             self._at_once = found.asked_at_once
             self._note("adapted", self._examples, f"{found.shortage}; goes on with {self._at_once}")

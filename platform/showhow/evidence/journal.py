@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from showhow.evidence.outcome import RunOutcome
 from showhow.methods.bench import Unit
-from showhow.metrics import TEST, VALIDATION, on_split
+from showhow.metrics import TEST, VALIDATION, is_built_in, on_split
 from showhow.tracking.runs import RunRecord, fold
 from showhow.tracking.tracker import Event, RunStarted
 
@@ -67,6 +67,7 @@ def _outcome(run: RunRecord) -> RunOutcome:
             for name, value in last.items()
             if name.endswith("/accuracy") and name not in (_ACCURACY, on_split(TEST, "accuracy"))
         },
+        own_metrics={name: value for name, value in last.items() if "/" in name and not is_built_in(name)},
         reason=run.end.reason if run.end else None,
     )
 

@@ -21,7 +21,8 @@ class RunOutcome:
     unit, budget: in what arms are equal, and how much of it the run might spend; examples, tokens, flops: what it
     spent, None where that is not known; seconds: its wall time, 0 where that is not known.
     curve: (spent in `unit`, validation accuracy) pairs, in order.
-    splits: accuracy on each further evaluation split.
+    splits: accuracy on each further evaluation split; own_metrics: the last values of a user's metrics, by split and
+    name (`test/brevity`).
     """
 
     arm: str
@@ -47,6 +48,7 @@ class RunOutcome:
     seconds: float = 0.0
     curve: tuple[tuple[float, float], ...] = ()
     splits: dict[str, float] = field(default_factory=dict)
+    own_metrics: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
 
     @property

@@ -61,8 +61,8 @@ class Results:
         """Return a row per run that has started. Columns: arm; the axes within which is compared, those that are
         compared and those that are tuned, by their names; trial, seed; status (`finished`, `stopped`, `failed`,
         `interrupted`, or `unfinished` for a run of which the end has not been recorded), level; the last accuracy on
-        each split (`validation/accuracy`, `test/accuracy` ...), shares; examples, tokens, flops and seconds spent;
-        stopped_by, reason."""
+        each split (`validation/accuracy`, `test/accuracy` ...), shares, and the metrics of one's own on each;
+        examples, tokens, flops and seconds spent; stopped_by, reason."""
         return _frame(_runs_of(self.study, self.outcomes))
 
     def answers(self) -> "pandas.DataFrame":
@@ -95,6 +95,8 @@ def _runs_of(study: Study, outcomes: Sequence[RunOutcome]) -> _Columns:
     }
     further = dict.fromkeys(split for run in outcomes for split in run.splits)
     columns |= {on_split(split, "accuracy"): [run.splits.get(split) for run in outcomes] for split in further}
+    own = dict.fromkeys(name for run in outcomes for name in run.own_metrics)
+    columns |= {name: [run.own_metrics.get(name) for run in outcomes] for name in own}
     for name in ("examples", "tokens", "flops", "seconds", "stopped_by", "reason"):
         columns[name] = [getattr(run, name) for run in outcomes]
     return columns

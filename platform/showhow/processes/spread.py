@@ -10,6 +10,7 @@ from ray.tune import PlacementGroupFactory
 
 from showhow.machines.assignment import Assignment
 from showhow.machines.layout import Layout
+from showhow.processes.equipment import equipped
 from showhow.processes.loading import load
 from showhow.processes.trial import (
     Say,
@@ -44,7 +45,7 @@ def run_as_laid_out(config: dict[str, Any]) -> None:
     def attempt(laid_out: Assignment) -> None:
         devices = laid_out.layout.devices
         say_note(say_here, "starting", 0, f"starting {_processes(devices)}")  # which takes them seconds
-        work_together(partial(_fine_tune, laid_out), devices, resources(config), tell)
+        work_together(equipped(partial(_fine_tune, laid_out)), devices, resources(config), tell)
 
     carry_out(run, attempt)
 

@@ -17,6 +17,7 @@ from showhow.errors import UserError
 from showhow.home.folder import StudyFolder
 from showhow.machines.assignment import Assignment
 from showhow.machines.layout import Layout
+from showhow.processes.equipment import equipped
 from showhow.processes.spread import places, run_as_laid_out
 from showhow.processes.trial import assignment, configuration, resources
 from showhow.sections.trial import Trial
@@ -54,7 +55,7 @@ class Session:
         process; None is `run_as_laid_out`."""
         self._study, self._folder, self._preparation, self._tracker = study, folder, preparation, tracker
         self._layout_of = layout_of
-        self._trainable = trainable or run_as_laid_out
+        self._trainable = equipped(trainable or run_as_laid_out)
 
     def run(self, replay: Replay, at_once: int, variables: dict[str, str]) -> bool:
         """Run what is left to run, `at_once` runs in parallel; variables: for the environment of the trials' processes.

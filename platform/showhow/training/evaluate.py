@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from showhow.errors import OutOfMemoryError
+from showhow.errors import OutOfMemoryError, TrialError
 from showhow.fingerprint import Json
+from showhow.metrics import Metric, Reply
+from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import Level
-from showhow.tasks.grading import Grade, grade
+from showhow.tasks.grading import Grade, grade, read_answer
 from showhow.training.memory import give_back_memory, memory_needed_for
 from showhow.training.ranks import dealt, gathered, is_shared_out, said_by_all
 from showhow.training.replies.reply import Tokens, greedy_replies
@@ -35,21 +37,26 @@ class Evaluation:
     shortage: str
 
 
+@dataclass(frozen=True)
+class Grading:
+    """How replies are read and graded. level: the level whose form they have; metrics: a user's own, measured on the
+    replies to a whole split."""
+
+    tokenizer: Tokenizer
+    level: Level
+    metrics: tuple[Metric, ...] = ()
+
+
 def evaluate(
-    model: torch.nn.Module | VllmReplies,
-    tokenizer: Tokenizer,
-    file: TokenFile,
-    level: Level,
-    examples: int,
-    batch_size: int,
+    model: torch.nn.Module | VllmReplies, grading: Grading, file: TokenFile, examples: int, batch_size: int
 ) -> Evaluation:
     """Ask the first `examples` questions of a split and grade the replies, at most `batch_size` at a time. Processes
     that train together deal the questions among them, and get the same. One whose memory runs out asks half as many at
     a time, which gives the same replies.
 
-    Raises OutOfMemoryError where not even one at a time fits, and, where processes share out the weights, when the
-    first of them finds no room."""
-    questions = min(examples, len(file))
+    Raises TrialError where a user's metric fails, and OutOfMemoryError where not even one question at a time fits, or,
+    where processes share out the weights, when the first of them finds no room."""
+    tokenizer, questions = grading.tokenizer, min(examples, len(file))
     rows = dealt(range(questions))
     longest = int(file.target_lengths[:questions].max()) + EXTRA_TOKENS
     written, room = _replies_that_fit(model, [file.prompt(row) for row in rows], file.special, longest, batch_size)
@@ -59,13 +66,17 @@ def evaluate(
     targets: list[str] = tokenizer.decode_batch([file.target(row).tolist() for row in rows], skip_special_tokens=True)
     # The end token counts where it was written: a reply of the greatest length was cut before it.
     lengths = [min(len(tokens) + 1, longest) for tokens in written]
-    grades = [grade(reply, target, level, file.layout) for reply, target in zip(texts, targets, strict=True)]
+    grades = [grade(reply, target, grading.level, file.layout) for reply, target in zip(texts, targets, strict=True)]
     everyones = gathered([*zip(targets, texts, grades, lengths, strict=True)])
     targets, texts, grades, lengths = (list(column) for column in zip(*everyones, strict=True))
     samples = [
         _sample(*columns) for columns in zip(file.texts("question", _SAMPLES), targets, texts, grades, strict=False)
     ]
     metrics = _metrics(grades) | {"tokens_per_reply": fmean(lengths)}
+    if grading.metrics:
+        columns = zip(file.texts("question", questions), targets, texts, grades, strict=True)
+        replies = [_reply(*row, grading.level, file.layout) for row in columns]
+        metrics |= _own_metrics(grading.metrics, replies)
     return Evaluation(tuple(one.answer_right for one in grades), metrics, samples, asked_at_once, shortage)
 
 
@@ -108,6 +119,27 @@ def _metrics(grades: list[Grade]) -> dict[str, float]:
     if wrong:
         metrics["first_wrong_step"] = fmean(wrong)
     return metrics
+
+
+def _reply(question: str, target: str, text: str, one: Grade, level: Level, layout: TextFormat) -> Reply:
+    answer, expected = read_answer(text, level, layout), read_answer(target, level, layout) or ""
+    return Reply(question, target, text, answer, expected, one.answer_right, one.steps_right)
+
+
+def _own_metrics(metrics: Sequence[Metric], replies: Sequence[Reply]) -> dict[str, float]:
+    """Return a user's metrics of some replies. What one raises is a fault of the trial that is evaluated."""
+    measured = {}
+    for metric in metrics:
+        try:
+            value = metric.measure(replies)
+        except Exception as error:
+            raise TrialError(f"the metric {metric.name} failed: {type(error).__name__}: {error}") from error
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TrialError(f"the metric {metric.name} returned {value!r}; it must return a number, or None")
+        measured[metric.name] = float(value)
+    return measured
 
 
 def _sample(question: str, target: str, reply: str, one: Grade) -> dict[str, Json]:
