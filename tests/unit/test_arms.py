@@ -23,7 +23,9 @@ def compared(tmp_path: Path, compare: str, axes: str = "", *changes: tuple[str, 
     return load(tmp_path, changed((LR, f"{LR}\n{axes}"), *changes) + f"\n[compare]\n{compare}\n")
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in SHIPPED if "by = " not in path.read_text()], ids=lambda path: path.stem
+)
 def test_a_study_that_says_nothing_compares_its_levels(path: Path) -> None:
     study = Study.load(path)
     assert study.by == ("explanation",)
@@ -209,7 +211,7 @@ def test_check_and_plan_say_what_is_compared(tmp_path: Path, capsys: pytest.Capt
     assert [arm.arm for arm in make_plan(study, 2).arms] == ["0.8, none", "0.8, long", "0.9, none", "0.9, long"]
     path = str(tmp_path / "study.toml")
     assert main(["check", path]) == DONE
-    compares = "it compares 0.8, none, 0.8, long, 0.9, none and 0.9, long within 2 settings with 2 seeds"
+    compares = "it compares 0.8, none; 0.8, long; 0.9, none; 0.9, long within 2 settings with 2 seeds"
     assert compares in capsys.readouterr().out
     assert main(["plan", path]) == DONE
     shown = capsys.readouterr().out

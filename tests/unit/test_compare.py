@@ -277,7 +277,7 @@ def test_further_splits_get_an_interval_over_seeds() -> None:
 
 def test_stopped_runs_seeds_never_begun_and_goals_save_examples_and_failures_do_not() -> None:
     stopped = replace(graded("long", 0, 0, trial="b"), grades=None, status="stopped", examples=250)
-    at_its_goal = graded("long", 0, 100, until=400)
+    at_its_goal = replace(graded("long", 0, 100, until=400), reached_goal=True)
     assert answer([stopped, at_its_goal]).budget_saved == pytest.approx((750 + 600) / 2000)
     further = replace(at_its_goal, seed=1)
     assert answer([stopped, at_its_goal, further]).budget_saved == pytest.approx((750 + 1000 + 600 + 600) / 4000)

@@ -161,7 +161,9 @@ def _check(chosen: argparse.Namespace) -> int:
 
     settings, seeds = len(study.settings), counted(len(study.seeds), "seed")
     within = f" within {counted(settings, 'setting')}" if settings > 1 else ""
-    compared = f"it compares {listed([arm.name for arm in study.arms])}{within} with {seeds}"
+    names = [arm.name for arm in study.arms]
+    arms = "; ".join(names) if any("," in name for name in names) else listed(names)
+    compared = f"it compares {arms}{within} with {seeds}"
     print(f"{chosen.study}: study {study.name} is valid; {compared}")
     _print_notes(study)
     return DONE

@@ -186,7 +186,8 @@ def _budget_saved(outcomes: Sequence[RunOutcome]) -> float:
     budget = saved = 0.0
     for runs in trials.values():
         budget += seeds * runs[0].budget
-        ended = [run for run in runs if run.status == "stopped" or run.grades is not None]
+        # One that used up its budget may have left less than a batch of it.
+        ended = [run for run in runs if run.status == "stopped" or run.reached_goal]
         saved += sum(max(0.0, run.budget - run.spent) for run in ended)
         if any(run.status == "stopped" for run in runs):
             saved += (seeds - len(runs)) * runs[0].budget

@@ -67,6 +67,7 @@ def _outcome(run: RunRecord) -> RunOutcome:
             for name, value in last.items()
             if name.endswith("/accuracy") and name not in (_ACCURACY, on_split(TEST, "accuracy"))
         },
+        reached_goal=bool(told.get("reached_goal")),
         own_metrics={name: value for name, value in last.items() if "/" in name and not is_built_in(name)},
         reason=run.end.reason if run.end else None,
     )

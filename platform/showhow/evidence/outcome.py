@@ -21,6 +21,7 @@ class RunOutcome:
     unit, budget: in what arms are equal, and how much of it the run might spend; examples, tokens, flops: what it
     spent, None where that is not known; seconds: its wall time, 0 where that is not known.
     curve: (spent in `unit`, validation accuracy) pairs, in order.
+    reached_goal: it ended because it had nothing left to learn.
     splits: accuracy on each further evaluation split; own_metrics: the last values of a user's metrics, by split and
     name (`test/brevity`).
     """
@@ -48,6 +49,7 @@ class RunOutcome:
     seconds: float = 0.0
     curve: tuple[tuple[float, float], ...] = ()
     splits: dict[str, float] = field(default_factory=dict)
+    reached_goal: bool = False
     own_metrics: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
 

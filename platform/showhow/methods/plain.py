@@ -10,9 +10,10 @@ from showhow.methods.losses import CrossEntropy
 
 
 class Plain(Method):
-    """Train on explained problems, the loss on the response only. answer_weight: of a token of the answer in the loss,
-    where one of the explanation has 1 (with 1 the answer is half of the loss without explanation, and a thirtieth of it
-    behind thirty tokens of steps)."""
+    """Train on explained problems, the loss on the response only.
+
+    answer_weight: of a token of the answer in the loss, where one of the explanation has 1 (with 1 the answer is half
+    of the loss without explanation, and a thirtieth of it behind thirty tokens of steps)."""
 
     kind: Literal["plain"] = "plain"
     answer_weight: Annotated[float, Field(gt=0.0)] = 1.0

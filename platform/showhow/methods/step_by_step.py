@@ -22,8 +22,9 @@ _PREFIXES = {LABEL: "[label] ", RATIONALE: "[rationale] "}
 
 
 class StepByStep(Method):
-    """Learn to answer and to explain as two tasks; asked, the model answers at once. rationale_weight: of a row with an
-    explanation, where one with an answer has 1."""
+    """Learn to answer and to explain as two tasks; asked, the model answers at once.
+
+    rationale_weight: of a row with an explanation, where one with an answer has 1."""
 
     kind: Literal["step_by_step"] = "step_by_step"
     rationale_weight: Annotated[float, Field(gt=0.0)] = 1.0

@@ -53,6 +53,7 @@ def run_study(
     every event after the journal has it; `say` takes lines about what happens before the first run. trainable: what
     runs in a trial's process (default: see trial.py); benchmarks use one that does nothing.
     Raises UserError when the study cannot run here. A KeyboardInterrupt is passed on, after the runs were marked."""
+    study.check()
     folder = StudyFolder(home or home_folder(), study.name)
     uri = tracking_uri(folder.home)
     check_reachable(uri)
