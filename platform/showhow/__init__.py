@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from showhow.errors import TrialError, UserError
     from showhow.evidence.result import ArmRow, Comparison, StudyResult
     from showhow.evidence.verdict import verdict
+    from showhow.home.export import export
+    from showhow.home.predict import predict
     from showhow.home.results import results
     from showhow.kinds import register
     from showhow.methods.base import Method
@@ -32,6 +34,8 @@ __all__ = [
     "TrialError",
     "UserError",
     "__version__",
+    "export",
+    "predict",
     "register",
     "results",
     "run_study",
@@ -46,6 +50,8 @@ _HOMES = {
     "Metric": "showhow.metrics",
     "Study": "showhow.study.study",
     "StudyResult": "showhow.evidence.result",
+    "export": "showhow.home.export",
+    "predict": "showhow.home.predict",
     "Task": "showhow.tasks.base",
     "TrialError": "showhow.errors",
     "UserError": "showhow.errors",

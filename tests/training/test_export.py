@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from showhow.cli.main import DONE, USER_ERROR, main
 from showhow.errors import UserError
-from showhow.export.answer import ask
+from showhow.exports.answer import ask
 from showhow.home.export import ExportedRun, Wish, export_run
 from showhow.home.folder import StudyFolder
 from showhow.models.exported import Exported

@@ -12,7 +12,7 @@ from studied import LLAMA, SMALL, studied
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from showhow.errors import TrialError
-from showhow.export.answer import ask
+from showhow.exports.answer import ask
 from showhow.home.export import Wish, export_run
 from showhow.machines.vllm import VLLM_PYTHON, vllm_python
 from showhow.sections.adapter import Lora

@@ -7,7 +7,7 @@ from pathlib import Path
 from showhow.datasets.prepare import Preparation
 from showhow.errors import UserError
 from showhow.evidence.outcome import RunOutcome
-from showhow.home.folder import StudyFolder
+from showhow.home.folder import StudyFolder, home_folder
 from showhow.home.past_study import PastRun, PastStudy
 from showhow.models.exported import EXPORTED, Exported
 from showhow.sections.adapter import PromptTuning
@@ -39,6 +39,26 @@ class ExportedRun:
     outcome: RunOutcome
     example: str
     is_new: bool
+
+
+def export(
+    name: str,
+    to: Path | str | None = None,
+    *,
+    run: str | None = None,
+    as_adapter: bool = False,
+    overwrite: bool = False,
+    home: Path | str | None = None,
+) -> Path:
+    """Export a run of a study as a Hugging Face folder with a model card, and return the folder.
+
+    name: the study's; to: a new folder (None: one within the study's); run: such as `trial-003/seed-1` (None: the best,
+    by validation accuracy); as_adapter: write the adapter without its base; overwrite: another export in the folder may
+    make way; home: the folder of all studies (None: SHOWHOW_HOME or showhow-runs). Raises UserError when there is
+    nothing to export, no weights were kept, or something else lies in the folder."""
+    folder = StudyFolder.existing(home_folder() if home is None else Path(home).resolve(), name)
+    wish = Wish(run, None if to is None else Path(to), as_adapter, overwrite)
+    return export_run(folder, wish, lambda _line: None).folder
 
 
 def export_run(folder: StudyFolder, wish: Wish, say: Say) -> ExportedRun:
@@ -91,7 +111,7 @@ def _check_free(target: Path, may_replace: bool) -> None:
 def _write(past: PastStudy, run: PastRun, target: Path, wish: Wish, say: Say) -> Exported:
     say(f"exporting {run.key} of {past.study.name} to {target}")
     from showhow.evidence.model_card import CardFacts, model_card
-    from showhow.export.write import Described, TrainedRun, export  # loads torch
+    from showhow.exports.write import Described, TrainedRun, export  # loads torch
 
     trial, model = past.trial(run), past.study.model
     is_local = isinstance(model, PretrainedModel) and Path(model.name).is_dir()
@@ -129,7 +149,7 @@ def register_run(folder: StudyFolder, run: ExportedRun) -> tuple[str, bool]:
 
     uri = tracking_uri(folder.home)
     check_reachable(uri)
-    from showhow.export.write import let_mlflow_describe  # loads torch
+    from showhow.exports.write import let_mlflow_describe  # loads torch
     from showhow.tracking.mlflow.registry import ModelToRegister, register  # loads mlflow
 
     let_mlflow_describe()
@@ -146,7 +166,7 @@ def register_run(folder: StudyFolder, run: ExportedRun) -> tuple[str, bool]:
         description=f"{run.exported.run} of the study {folder.name}: {level}{arm}, test accuracy {accuracy}",
         tags={f"showhow.{name}": value for name, value in (tags | {"test_accuracy": accuracy}).items()},
         questions=[run.example],
-        asked_by=Path(__file__).parents[1] / "export" / "served_replies.py",
+        asked_by=Path(__file__).parents[1] / "exports" / "served_replies.py",
     )
     registered = register(uri, folder.path, model)
     return registered.address, registered.is_new

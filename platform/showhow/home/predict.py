@@ -5,11 +5,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from showhow.errors import UserError
-from showhow.home.folder import StudyFolder
+from showhow.home.folder import StudyFolder, home_folder
 from showhow.machines.vllm import how_to_get_vllm, vllm_python
 from showhow.models.exported import EXPORTED, Exported
 from showhow.tasks.asking import Answer, Question, Unasked, read_question
 from showhow.tasks.base import Task
+
+
+def predict(
+    name: str, questions: Sequence[str], *, run: str | None = None, home: Path | str | None = None
+) -> list[Answer | Unasked]:
+    """Return a model's answers, one for each question, each with its grade where the task knows the right one.
+
+    name: a study's, or the path of an exported folder; run: of a study, such as `trial-003/seed-1` (None: the best);
+    home: the folder of all studies (None: SHOWHOW_HOME or showhow-runs). A question that the task or the model cannot
+    read is `Unasked`, with the reason. Raises UserError when there is no such model, and when not one of the questions
+    can be read."""
+    asked = [questions] if isinstance(questions, str) else list(questions)
+    return answers_to(home_folder() if home is None else Path(home).resolve(), name, run, asked, lambda _line: None)
 
 
 def answers_to(
@@ -32,7 +45,7 @@ def answers_to(
     if asked:
         trial = exported.trial
         say(f"asking {exported.run} of {exported.study} ({trial.task.kind}, {trial.arm})")
-        from showhow.export.answer import ask  # loads torch: a few seconds
+        from showhow.exports.answer import ask  # loads torch: a few seconds
 
         answers = ask(folder, exported, asked, by_vllm)
     in_turn = iter(answers)

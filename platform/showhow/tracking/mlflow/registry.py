@@ -43,7 +43,7 @@ _TASK = "text-generation"
 class ModelToRegister:
     """An exported folder and what is said of it. name: of the registered model; run: key of the run that trained it;
     tags: shown in the registry; questions: examples of what it is asked; asked_by: the Python file that asks it (see
-    export/served_replies.py)."""
+    exports/served_replies.py)."""
 
     folder: Path
     name: str

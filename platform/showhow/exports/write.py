@@ -19,8 +19,8 @@ from showhow.datasets.prepare import Prepared
 from showhow.datasets.tokenizer import StudyTokenizer
 from showhow.datasets.whole import whole_folder
 from showhow.errors import TrialError, UserError
-from showhow.export.tokenizer import licence_of, write_tokenizer
-from showhow.export.weights import write_model
+from showhow.exports.tokenizer import licence_of, write_tokenizer
+from showhow.exports.weights import write_model
 from showhow.methods.base import Method
 from showhow.methods.row import Row
 from showhow.metrics import TEST
