@@ -63,11 +63,7 @@ class RunBench:
 
     def split(self, data: Data, parts: int, *, by: str | None = None) -> tuple[Data, ...]:
         """See Bench."""
-        numbers = range(parts)
-        return tuple(
-            self._made("split", lambda number=number: self._job.data.split(data, parts, by=by)[number])  # type: ignore[misc]
-            for number in numbers
-        )
+        return self._job.made("split", lambda: self._job.data.split(data, parts, by=by))
 
     def mix(self, parts: Mapping[str, Data]) -> Data:
         """See Bench."""
@@ -136,4 +132,5 @@ class RunBench:
         self._job.listeners.report(reported(nothing, spent) | self._job.evaluations.metrics(validated))
 
     def _made(self, operation: str, make: Callable[[], Dataset]) -> Dataset:
-        return self._job.made(make, operation)
+        (data,) = self._job.made(operation, lambda: (make(),))
+        return data

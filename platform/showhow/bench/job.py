@@ -86,12 +86,14 @@ class Job:
         """Charge the run for a stage."""
         self.data.budget.charge(kind, spent)
 
-    def made(self, make: Callable[[], Dataset], operation: str) -> Dataset:
-        """Make data: the first process alone, then the others find them there; and say so."""
+    def made(self, operation: str, make: Callable[[], tuple[Dataset, ...]]) -> tuple[Dataset, ...]:
+        """Make data: the first process alone, then the others find them there; and report the stage of each."""
         started = time.perf_counter()
-        data = first_alone(make)
-        self.listeners.stage(operation, data.address, data.is_reused, Spent(), time.perf_counter() - started)
-        return data
+        found = first_alone(make)
+        seconds = (time.perf_counter() - started) / len(found)
+        for data in found:
+            self.listeners.stage(operation, data.address, data.is_reused, Spent(), seconds)
+        return found
 
 
 def first_alone(make: Callable[[], T]) -> T:
