@@ -9,7 +9,10 @@ import pytest
 from ray.data import DataContext, ExecutionResources
 
 import ray
+from showhow.datasets import derived
+from showhow.datasets.dataset import Dataset
 from showhow.datasets.generate import Block, generate, run_blocks
+from showhow.methods.row import Row
 from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks import task_named
 from showhow.tasks.explain import Level
@@ -66,3 +69,16 @@ def test_results_stand_in_the_order_of_their_blocks_whichever_is_done_first() ->
 
     blocks = [{"block": index} for index in range(4)]
     assert run_blocks(first_is_last, blocks, on_cluster=True) == blocks
+
+
+def test_what_a_method_maps_on_a_cluster_is_byte_for_byte_what_one_process_maps(tmp_path: Path) -> None:
+    def twice(row: Row) -> list[Row]:
+        return [row, row.with_(prompt="again " + row.prompt, weight=0.5, length=len(row.target))]
+
+    data = Dataset.open(generate(spec(20_000), tmp_path / "problems", on_cluster=False))
+    here, there = (
+        derived.mapped(data, tmp_path / str(on_cluster), twice, 1, on_cluster) for on_cluster in (False, True)
+    )
+    assert here.address == there.address
+    assert len(here) == 2 * len(data)
+    assert contents(here.folder) == contents(there.folder)
