@@ -102,10 +102,11 @@ class MethodContract:
 
     def test_it_announces_the_texts_that_it_puts_into_rows(self) -> None:
         """Tokenizers made for a study know what tasks write, and `texts`."""
+        first = self._bench(self._levels[0], train_examples=40)
+        known = {symbol for one in Level for row in first.problems(level=one).rows() for symbol in _symbols(row)}
+        known |= {symbol for text in type(self.subject).texts for symbol in symbols(text)}
         for level in self._levels:
-            bench = self._bench(level, train_examples=40).preparing()
-            known = {symbol for one in Level for row in bench.problems(level=one).rows() for symbol in _symbols(row)}
-            known |= {symbol for text in type(self.subject).texts for symbol in symbols(text)}
+            bench = self._bench(level, train_examples=40, store=first.store).preparing()
             prepared = self.subject.prepare(bench)
             rows = [self.subject.asked(row) for row in bench.problems().rows()]
             rows += [*prepared.rows()] if isinstance(prepared, FakeData) else []
