@@ -8,7 +8,7 @@ model would compute is drawn by hashing instead: the same model and row give the
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from showhow.datasets.addresses import address_of, name_of, settings_of
 from showhow.datasets.manifest import Derivation
@@ -26,6 +26,7 @@ from showhow.testing.fakes import FakeData, FakeModel, drawn, tokens_of
 from showhow.testing.lessons import allowed, batches, cost
 from showhow.testing.replies import graded, share, wrong
 
+T = TypeVar("T")
 _MOST_NATS = 4.0  # a score lies between 0 and this
 Store = dict[str, tuple[Any, Spent]]  # what each address holds, and what it costs
 
@@ -209,11 +210,12 @@ class FakeBench:
         if not self.has_models:
             raise TrialError("prepare makes data only, since it is shared by runs of other seeds; use models in run")
 
-    def _made(self, operation: str, address: str, make: Callable[[], tuple[Any, Spent]], kind: str = "") -> Any:
+    def _made(self, operation: str, address: str, make: Callable[[], tuple[T, Spent]], kind: str = "") -> T:
         """Return what an address holds, made unless it is there; note the stage, and charge it."""
         is_reused = address in self.store
         if not is_reused:
             self.store[address] = make()
+        found: T
         found, spent = self.store[address]
         if kind:
             self.budget.charge(kind, spent)
@@ -231,8 +233,7 @@ class FakeBench:
                 raise TrialError(f"{operation} ({derivation.settings.get('function', '')}) leaves no row")
             return FakeData(address, tuple(rows)), spent
 
-        found: FakeData = self._made(operation, address, made, kind)
-        return found
+        return self._made(operation, address, made, kind)
 
     def _derived(
         self, operation: str, version: int, settings: dict[str, Any], data: Data, make: Callable[[], Sequence[Row]]
@@ -242,8 +243,13 @@ class FakeBench:
         return self._data(operation, derivation, lambda: (make(), Spent()))
 
     def _staged(
-        self, operation: str, settings: dict[str, Any], inputs: tuple[str, ...], kind: str, make: Callable[[str], Any]
-    ) -> Any:
+        self,
+        operation: str,
+        settings: dict[str, Any],
+        inputs: tuple[str, ...],
+        kind: str,
+        make: Callable[[str], tuple[T, Spent]],
+    ) -> T:
         address = fingerprint({"operation": operation, "version": 1, "settings": settings, "inputs": [*inputs]})
         return self._made(operation, address, lambda: make(address), kind)
 

@@ -50,7 +50,7 @@ class TaskContract:
 
     def test_it_is_the_same_in_another_process(self) -> None:
         """Nothing of it depends on the seed of Python's hashes, such as the order of a set."""
-        assert elsewhere(_told, self.subject) == _told(self.subject), "another process draws other problems"
+        assert elsewhere(_shown, self.subject) == _shown(self.subject), "another process draws other problems"
 
     def test_it_has_as_many_questions_as_it_states(self) -> None:
         """`distinct_questions` is no less than what is drawn."""
@@ -150,8 +150,7 @@ def _wordings(problem: Problem) -> list[list[str]]:
     return [[word(*step) for word in problem.wording] for step in problem.steps]
 
 
-def _told(task: Task) -> Json:
+def _shown(task: Task) -> Json:
     problems = [task.draw(rng_for("contract", number)) for number in range(8)]
-    return [
-        [problem.question, problem.answer, explain(problem, Level.LONG, task.text_format)] for problem in problems
-    ] + [[*task.answers]]
+    texts = [explain(problem, Level.LONG, task.text_format) for problem in problems]
+    return [*(problem.question for problem in problems), *texts, *task.answers]
