@@ -152,6 +152,27 @@ def test_so_many_replies_are_right_and_the_same_ones_each_time(share: float) -> 
     assert of.budget.by_kind["replies"].tokens > 0
 
 
+def test_replies_to_bare_answers_are_graded_as_such_whatever_the_level() -> None:
+    of, method = bench(share_right=1.0), StepByStep()
+    asked = of.map(of.problems("test"), partial(as_asked, method=method), version=1)
+    graded = of.grade(of.reply(of.start(), asked))
+    assert all(row.columns["right"] and "steps_right" not in row.columns for row in graded.rows())
+
+
+def as_asked(row: Row, method: StepByStep) -> list[Row]:
+    return [method.asked(row)]
+
+
+def test_what_is_left_of_the_budget_is_part_of_a_trainings_address() -> None:
+    of = bench()
+    model, data = of.start(), of.problems()
+    first, again = (of.train(model, data, examples=0.4, watched=False)[0] for _ in range(2))
+    assert first == again
+    cut = of.train(model, data, examples=0.4, watched=False)[0]  # a fifth is left
+    assert cut != first
+    assert of.budget.left == 0
+
+
 def test_sampled_replies_differ_and_come_so_many_a_question() -> None:
     of = bench(eval_examples=10)
     model, data = of.start(), of.problems("test")

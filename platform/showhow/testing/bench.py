@@ -23,7 +23,7 @@ from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
 from showhow.testing.fakes import FakeData, FakeModel, drawn, tokens_of
-from showhow.testing.lessons import allowed, batches, cost
+from showhow.testing.lessons import batches, cost
 from showhow.testing.replies import graded, share, wrong
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class FakeBench:
             raise TrialError(f"keep = {keep}: what is watched leaves one model; several are left with watched=False")
         settings = {"loss": loss.model_dump(mode="json"), "batch_size": self.batch_size, "seed": self.seed}
         settings |= {"budget": self.budget.budget.model_dump(mode="json"), "watched": watched}
-        settings |= {"keep": keep, "until": repr(allowed(self.budget, examples))}
+        settings |= {"keep": keep, "until": repr(self.budget.room(examples))}
 
         def trained(address: str) -> tuple[tuple[FakeModel, ...], Spent]:
             names = [address] if watched else [f"{address}/{number}" for number in range(keep)]

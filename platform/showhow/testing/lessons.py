@@ -1,12 +1,12 @@
 """How far a training in memory goes: whole batches that do not exceed what the budget leaves, as on a real bench."""
 
-import math
 from collections.abc import Iterator
 from itertools import count, islice
 
 from showhow.errors import TrialError
-from showhow.methods.bench import Budgeted, Spent
+from showhow.methods.bench import Spent
 from showhow.methods.losses import Loss, Mixup
+from showhow.sections.budget import Allowance
 from showhow.seeds import rng_for
 from showhow.testing.fakes import FakeData
 
@@ -39,19 +39,12 @@ def _endless(rows: range | Batch, seed: int, name: str) -> Iterator[int]:
         yield from order
 
 
-def allowed(budget: Budgeted, wanted: float | None) -> tuple[float, float]:
-    """Return what a training may spend in the budget's unit, and how many examples it may see at most."""
-    if wanted is not None and wanted < 1:
-        return min(budget.left, wanted * budget.amount), math.inf
-    return budget.left, math.inf if wanted is None else wanted
-
-
 def cost(
-    data: FakeData, stream: Iterator[Batch], budget: Budgeted, wanted: float | None, flops_per_token: float
+    data: FakeData, stream: Iterator[Batch], budget: Allowance, wanted: float | None, flops_per_token: float
 ) -> Spent:
     """Return what a training costs: of as many whole batches as do not exceed what the budget leaves, nor the examples
     that are wanted (below 1 a share of the whole budget). Raises TrialError where it leaves not one batch."""
-    room, most = allowed(budget, wanted)
+    room, most = budget.room(wanted)
     spent = Spent()
     for batch in stream:
         tokens = sum(data.tokens[row] for row in batch)

@@ -7,7 +7,7 @@ from showhow.methods.row import Row
 from showhow.seeds import seed_for
 from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import Level
-from showhow.tasks.grading import grade
+from showhow.tasks.grading import form_of, grade
 
 
 def share(*key: str | int) -> float:
@@ -27,6 +27,6 @@ def graded(row: Row, level: Level, layout: TextFormat) -> Row:
     reply = row.columns.get("reply")
     if not isinstance(reply, str):
         raise TrialError(f'the row "{row.question}" has no reply to grade')
-    found = grade(reply, row.target, level, layout)
+    found = grade(reply, row.target, form_of(row.target, level, layout), layout)
     steps = {} if found.steps_right is None else {"steps_right": found.steps_right}
     return row.with_(right=found.answer_right, **steps)
