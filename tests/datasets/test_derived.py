@@ -12,6 +12,7 @@ from showhow.datasets import derived
 from showhow.datasets.dataset import Dataset
 from showhow.datasets.generate import generate
 from showhow.datasets.manifest import Derivation
+from showhow.datasets.rows import balanced
 from showhow.errors import TrialError
 from showhow.methods.row import MATCHED, Row
 from showhow.sections.dataset_spec import TRAIN, DatasetSpec
@@ -48,17 +49,20 @@ def test_an_address_names_what_is_computed_and_not_where(tmp_path: Path) -> None
     assert len({made.address, *(other.address for other in others)}) == 4
 
 
+CALLS: list[Row] = []
+
+
+def noted(row: Row) -> list[Row]:
+    CALLS.append(row)
+    return [row]
+
+
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
-    calls: list[Row] = []
-
-    def noted(row: Row) -> list[Row]:
-        calls.append(row)
-        return [row]
-
+    CALLS.clear()
     data = problems(tmp_path)
     first, second = (derived.mapped(data, tmp_path, noted, 1) for _ in range(2))
     assert (first.is_reused, second.is_reused) == (False, True)
-    assert len(calls) == len(data) == len(second)
+    assert len(CALLS) == len(data) == len(second)
 
 
 def test_a_mapped_row_keeps_its_question_and_gets_what_the_function_says(tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_a_random_split_is_of_its_seed(tmp_path: Path) -> None:
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30))
 def test_a_balanced_selection_has_as_many_of_each_value(values: list[str]) -> None:
     rows = [Row(str(number), "", "", "", part=value) for number, value in enumerate(values)]
-    kept = derived._balanced(rows, "part")
+    kept = balanced(rows, "part")
     counts = Counter(row.part for row in kept)
     assert set(counts.values()) == {min(Counter(values).values())}
     assert [int(row.question) for row in kept] == sorted(int(row.question) for row in kept)

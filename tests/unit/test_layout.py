@@ -95,6 +95,7 @@ def test_the_core_and_the_commands_that_start_nothing_load_nothing_heavy() -> No
         ".evidence.compare",
         ".home.folder",
         ".cli.main",
+        ".testing",
     )
     imports = [f"import showhow{name}" for name in names] + ["showhow.Study, showhow.UserError"]
     calls = [f"assert showhow.cli.main.main({arguments!r}) == 0" for arguments in COMMANDS]

@@ -1,8 +1,6 @@
 """What every task of the catalogue keeps: a new task is tested by its line in the catalogue."""
 
 import json
-import random
-import re
 from typing import Any, get_args
 
 import pytest
@@ -11,13 +9,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from showhow.errors import UserError
-from showhow.seeds import rng_for
 from showhow.tasks import TASKS, AnyTask, task_named
-from showhow.tasks.base import Problem, Task
-from showhow.tasks.explain import FILLER_SYMBOL, Level, count_symbols, explain, filler, shuffled, symbols
-from showhow.tasks.grading import grade
-
-REAL = (Level.SHORT, Level.MEDIUM, Level.LONG)
+from showhow.tasks.base import Task
+from showhow.tasks.explain import count_symbols, symbols
+from showhow.testing import TaskContract
 
 
 def variants() -> list[tuple[str, dict[str, Any]]]:
@@ -41,131 +36,29 @@ def variants() -> list[tuple[str, dict[str, Any]]]:
 
 
 VARIANTS = [pytest.param(task_named(name, changes), id=f"{name}{changes or ''}") for name, changes in variants()]
-every_task = pytest.mark.parametrize("task", VARIANTS)
-a_few = settings(deadline=None, max_examples=15)
-seeds = st.integers(0, 2**60)
 
 
-def drawn(task: Task, seed: int) -> Problem:
-    return task.draw(random.Random(seed))
+class TestTasks(TaskContract):
+    """The laws of every task (showhow/testing/task_contract.py), over the catalogue."""
 
+    unreadable = (*TaskContract.unreadable, "[MAX", "3+")
 
-def wordings(problem: Problem) -> list[list[str]]:
-    """Of each step the short, the medium and the long wording."""
-    return [[word(*step) for word in problem.wording] for step in problem.steps]
+    @pytest.fixture(autouse=True, params=VARIANTS)
+    def _each(self, request: pytest.FixtureRequest) -> None:
+        self.subject = request.param
 
+    def test_it_is_the_same_in_another_process(self) -> None:
+        if self.subject == type(self.subject)():  # half a second; one of each kind will do
+            super().test_it_is_the_same_in_another_process()
 
-@every_task
-@a_few
-@given(seed=seeds)
-def test_solving_a_drawn_question_gives_the_drawn_problem_back(task: Task, seed: int) -> None:
-    problem = drawn(task, seed)
-    assert task.solve(problem.question) == problem
+    def test_it_survives_the_trip_through_a_study_file(self) -> None:
+        adapter: TypeAdapter[Task] = TypeAdapter(AnyTask)
+        assert adapter.validate_python(json.loads(self.subject.model_dump_json())) == self.subject
+        assert task_named(self.subject.kind, self.subject.model_dump()) == self.subject
 
-
-@every_task
-@a_few
-@given(seed=seeds)
-def test_each_level_shows_more_symbols_than_the_one_before(task: Task, seed: int) -> None:
-    problem = drawn(task, seed)
-    levels = (Level.NONE, *REAL)
-    counts = [len(symbols(explain(problem, level, task.text_format))) for level in levels]
-    assert counts == sorted(set(counts))
-    for texts in wordings(problem):
-        by_step = [len(symbols(text)) for text in texts]
-        assert by_step == sorted(set(by_step))
-
-
-@every_task
-def test_the_key_alone_determines_the_drawing(task: Task) -> None:
-    problem = task.draw(rng_for("contract", 1))
-    random.seed(5)
-    assert task.draw(rng_for("contract", 1)) == problem
-    assert len({task.draw(rng_for("contract", index)).question for index in range(8)}) > 1
-
-
-@every_task
-@a_few
-@given(seed=seeds)
-def test_answers_and_numbers_stay_within_what_the_task_states(task: Task, seed: int) -> None:
-    problem = drawn(task, seed)
-    assert problem.answer in task.answers
-    assert len(set(task.answers)) == len(task.answers)
-    texts = [problem.question, *(text for texts in wordings(problem) for text in texts)]
-    assert max(int(number) for text in texts for number in re.findall(r"\d+", text)) <= task.largest_number
-    assert max(map(int, task.answers)) <= task.largest_number
-
-
-@every_task
-@a_few
-@given(seed=seeds)
-def test_no_step_contains_what_separates_steps_or_announces_the_answer(task: Task, seed: int) -> None:
-    layout = task.text_format
-    for text in (text for texts in wordings(drawn(task, seed)) for text in texts):
-        assert layout.step_separator not in text
-        assert layout.answer_prefix.strip() not in text
-
-
-@every_task
-@a_few
-@given(seed=seeds)
-def test_a_target_graded_against_itself_is_right_and_has_as_many_steps(task: Task, seed: int) -> None:
-    problem = drawn(task, seed)
-    for level in (Level.NONE, *REAL):
-        target = explain(problem, level, task.text_format)
-        grade_ = grade(target, target, level, task.text_format)
-        assert grade_.answer_right
-        assert grade_.steps_right in (None, 1.0)
-    wrong_end = explain(problem, Level.LONG, task.text_format).replace(wordings(problem)[-1][-1], "nothing", 1)
-    assert grade(wrong_end, explain(problem, Level.LONG, task.text_format), Level.LONG, task.text_format) != grade_
-
-
-@every_task
-@a_few
-@given(seed=seeds, level=st.sampled_from(REAL))
-def test_filler_has_as_many_symbols_as_the_explanation_and_the_same_answer(task: Task, seed: int, level: Level) -> None:
-    problem = drawn(task, seed)
-    explained, filled = (show(problem, level, task.text_format) for show in (explain, filler))
-    assert len(symbols(filled)) == len(symbols(explained))
-    assert filled.lstrip(FILLER_SYMBOL) == task.text_format.answer_prefix + problem.answer
-
-
-@every_task
-@a_few
-@given(seed=seeds, level=st.sampled_from(REAL))
-def test_shuffled_shows_the_steps_of_the_other_problem_and_its_own_answer(task: Task, seed: int, level: Level) -> None:
-    problem, other = drawn(task, seed), drawn(task, seed + 1)
-    text = shuffled(problem, other, level, task.text_format)
-    ending = task.text_format.answer_prefix + problem.answer
-    assert text.endswith(ending)
-    theirs = explain(other, level, task.text_format).removesuffix(task.text_format.answer_prefix + other.answer)
-    assert text.removesuffix(ending) == theirs
-
-
-@every_task
-def test_the_example_question_can_be_solved(task: Task) -> None:
-    assert task.solve(task.example_question).steps
-
-
-@every_task
-@pytest.mark.parametrize("question", ["", "no such thing", "3 @ 4", "[MAX", "3+"])
-def test_what_cannot_be_read_is_refused_with_the_position(task: Task, question: str) -> None:
-    with pytest.raises(UserError, match=r"at position \d+"):
-        task.solve(question)
-
-
-@every_task
-def test_a_task_survives_the_trip_through_json(task: Task) -> None:
-    adapter: TypeAdapter[Task] = TypeAdapter(AnyTask)
-    assert adapter.validate_python(json.loads(task.model_dump_json())) == task
-    assert task_named(task.model_dump()["kind"], task.model_dump()) == task
-
-
-@every_task
-def test_a_changed_task_is_checked_anew(task: Task) -> None:
-    assert task.changed({}) == task
-    with pytest.raises(ValidationError):
-        task.changed({"modulus": 1})
+    def test_a_changed_task_is_checked_again(self) -> None:
+        with pytest.raises(ValidationError):
+            self.subject.changed({"modulus": 1})
 
 
 @given(st.text(alphabet="aé_9\u00b2\u0663 \n\t\u00a0\u2003.,+[(-", max_size=60))

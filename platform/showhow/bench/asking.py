@@ -24,7 +24,7 @@ from showhow.methods.row import Row
 from showhow.seeds import seed_for
 from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import Level
-from showhow.tasks.grading import grade
+from showhow.tasks.grading import form_of, grade
 from showhow.training.batches import IGNORED, causal_batch, seq2seq_batch
 from showhow.training.engine import Engine, this_device
 from showhow.training.evaluate import EXTRA_TOKENS
@@ -69,7 +69,7 @@ def graded(job: Job, replies: Dataset) -> Dataset:
         separators=f"{own.step_separator}\x1f{new.step_separator}",
         prefix=new.answer_prefix,
     )
-    return job.data.map(replies, function, version=1)
+    return job.data.map(replies, function, version=2)
 
 
 def _graded(row: Row, level: str, separators: str, prefix: str) -> list[Row]:
@@ -77,7 +77,8 @@ def _graded(row: Row, level: str, separators: str, prefix: str) -> list[Row]:
     reply = row.columns.get("reply")
     if not isinstance(reply, str):
         raise TrialError(f'the row "{row.question}" has no reply to grade')
-    found = grade(reply, row.target.replace(own, new), Level(level), TextFormat(new, prefix))
+    target, layout = row.target.replace(own, new), TextFormat(new, prefix)
+    found = grade(reply, target, form_of(target, Level(level), layout), layout)
     steps = {} if found.steps_right is None else {"steps_right": found.steps_right}
     return [row.with_(right=found.answer_right, **steps)]
 

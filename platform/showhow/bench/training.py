@@ -1,7 +1,6 @@
 """The stage `train`: watched, as the training of a run that reports and may be stopped, or as a stage that several runs
 may share."""
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -124,9 +123,7 @@ def _begin(
 def train_stage(job: Job, model: StagedModel, lesson: Lesson, keep: int) -> tuple[StagedModel, ...]:
     """Train as a stage that runs share: made once, by one of them, and resumed where that was interrupted. Every run
     that uses it is charged."""
-    settings = _settings(job, lesson) | {"keep": keep, "examples": lesson.examples}
-    if lesson.examples is None:
-        settings["spent"] = asdict(job.data.budget.spent)
+    settings = _settings(job, lesson) | {"keep": keep, "until": repr(job.data.budget.room(lesson.examples))}
     inputs = _inputs(model, lesson)
     address = job.stages.address("train", _VERSION, settings, inputs)
     with job.stages.claimed(address) as is_ours:
@@ -189,9 +186,7 @@ def _until(job: Job, source: Source, engine: Engine, wanted: float | None) -> Re
     """Return the recipe with the examples that the budget leaves in its unit, and not more than are wanted: as many
     whole batches, in the order in which they come, as do not exceed it. Raises TrialError where it leaves not one."""
     recipe, budget = source.recipe, job.data.budget
-    allowed, most = budget.left, math.inf if wanted is None else wanted
-    if wanted is not None and wanted < 1:
-        allowed, most = min(allowed, wanted * budget.amount), math.inf
+    allowed, most = budget.room(wanted)
     examples = int(min(allowed, most)) if budget.unit == "examples" else 0
     if budget.unit != "examples":
         tokens = allowed if budget.unit == "tokens" else allowed / engine.flops_per_token

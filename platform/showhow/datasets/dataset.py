@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from showhow.datasets.manifest import Manifest
+from showhow.datasets.rows import explanation_of
 from showhow.errors import UserError
 from showhow.methods.row import Row
 from showhow.tasks.base import TextFormat
@@ -62,17 +63,11 @@ def rows_of(table: pa.Table, layout: TextFormat) -> Iterator[Row]:
             prompt=values.get("prompt") or values["question"],
             target=values["target"],
             answer=values["answer"],
-            explanation=values.get("explanation") or _explanation(values["target"], values["answer"], layout),
+            explanation=values.get("explanation") or explanation_of(values["target"], values["answer"], layout),
             weight=values.get("weight", 1.0),
             part=values.get("part") or "",
             columns={name: values[name] for name in further if values[name] is not None},
         )
-
-
-def _explanation(target: str, answer: str, layout: TextFormat) -> str:
-    """Return what stands before the answer in a problem's target."""
-    ending = layout.answer_prefix + answer
-    return target.removesuffix(ending).removesuffix(layout.step_separator) if target.endswith(ending) else ""
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:

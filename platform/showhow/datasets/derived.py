@@ -7,26 +7,23 @@ shard a block; the bytes are the same wherever it is done.
 
 import dataclasses
 import functools
-import inspect
 import math
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
 
+from showhow.datasets.addresses import address_of, name_of, settings_of
 from showhow.datasets.claims import claimed
 from showhow.datasets.dataset import Dataset, rows_of, table_of
 from showhow.datasets.generate import Block, manifest_of, run_blocks, summary_of
 from showhow.datasets.manifest import MANIFEST, Derivation
+from showhow.datasets.rows import balanced, mixture, ordered, part_of
 from showhow.datasets.whole import whole_folder
 from showhow.errors import TrialError
-from showhow.fingerprint import Json, fingerprint
+from showhow.fingerprint import Json
 from showhow.methods.row import Column, Row
-from showhow.seeds import rng_for
 from showhow.tasks.base import TextFormat
 
 RowFunction = Callable[[Row], Iterable[Row]]
@@ -35,7 +32,7 @@ _SHARD_ROWS = 8192
 
 def mapped(data: Dataset, home: Path, rows: RowFunction, version: int, on_cluster: bool = False) -> Dataset:
     """Return what a function makes of each row. Raises TrialError where it makes no row at all, or fails."""
-    derivation = Derivation(operation="map", version=version, settings=_settings_of(rows), inputs=(data.address,))
+    derivation = Derivation(operation="map", version=version, settings=settings_of(rows), inputs=(data.address,))
 
     def write(folder: Path) -> list[Block]:
         blocks: list[Block] = [
@@ -53,12 +50,12 @@ def selected(
 ) -> Dataset:
     """Return the rows that a function keeps; balance: of each value of a column or field as many, the first ones.
     Raises TrialError where none is kept."""
-    settings = {**_settings_of(keep), "balance": balance}
+    settings = {**settings_of(keep), "balance": balance}
     derivation = Derivation(operation="select", version=version, settings=settings, inputs=(data.address,))
 
     def write(folder: Path) -> list[Block]:
         kept = [row for row in data.rows() if keep(row)]
-        return _write_rows(folder, kept if balance is None else _balanced(kept, balance))
+        return _write_rows(folder, kept if balance is None else balanced(kept, balance))
 
     return _made(home, derivation, data, write)
 
@@ -75,9 +72,8 @@ def split(data: Dataset, home: Path, parts: int, by: str | None = None, seed: in
 
         def write(folder: Path) -> list[Block]:
             if not rows:
-                rows.extend(_ordered(data, by, seed))
-            first, last = number * len(rows) // parts, (number + 1) * len(rows) // parts
-            return _write_rows(folder, rows[first:last])
+                rows.extend(ordered(data, by, seed))
+            return _write_rows(folder, part_of(rows, number, parts))
 
         return _made(home, derivation, data, write)
 
@@ -91,7 +87,7 @@ def mixed(parts: Mapping[str, Dataset], home: Path) -> Dataset:
     )
 
     def write(folder: Path) -> list[Block]:
-        return _write_rows(folder, [row.with_(part=name) for name, part in parts.items() for row in part.rows()])
+        return _write_rows(folder, [*mixture(parts)])
 
     return _made(home, derivation, next(iter(parts.values())), write)
 
@@ -115,16 +111,12 @@ def from_rows(rows: Sequence[Row], like: Dataset, home: Path, derivation: Deriva
 
 def found(home: Path, derivation: Derivation) -> Dataset | None:
     """Return the dataset that a derivation makes, where it has been made."""
-    folder = home / _address(derivation)
+    folder = home / address_of(derivation)
     return Dataset.open(folder) if (folder / MANIFEST).exists() else None
 
 
-def _address(derivation: Derivation) -> str:
-    return fingerprint(derivation.model_dump(mode="json"))
-
-
 def _made(home: Path, derivation: Derivation, like: Dataset, write: Callable[[Path], list[Block]]) -> Dataset:
-    address = _address(derivation)
+    address = address_of(derivation)
     folder = home / address
     with claimed(folder, folder / MANIFEST) as is_ours:
         if is_ours:
@@ -142,7 +134,7 @@ def _map_shard(rows: RowFunction, layout: TextFormat, folder: str, block: Block)
     try:
         made = [new for row in rows_of(table, layout) for new in rows(row)]
     except Exception as error:
-        raise TrialError(f"{_name_of(rows)} failed: {type(error).__name__}: {error}") from error
+        raise TrialError(f"{name_of(rows)} failed: {type(error).__name__}: {error}") from error
     return _write_table(Path(folder), int(block["block"]), table_of(made))
 
 
@@ -160,58 +152,3 @@ def _write_table(folder: Path, number: int, table: pa.Table) -> Block:
     path = folder / f"shard-{number:05d}.parquet"
     pq.write_table(table, path, compression="zstd")
     return summary_of(table, path, number)
-
-
-def _balanced(rows: Sequence[Row], column: str) -> list[Row]:
-    groups: defaultdict[Any, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.value(column)].append(row)
-    least = min(map(len, groups.values()), default=0)
-    taken: Counter[Any] = Counter()
-    kept = []
-    for row in rows:
-        value = row.value(column)
-        taken[value] += 1
-        if taken[value] <= least:
-            kept.append(row)
-    return kept
-
-
-def _ordered(data: Dataset, by: str | None, seed: int) -> list[Row]:
-    rows = [*data.rows()]
-    if by is None:
-        rng_for("split", data.address, seed).shuffle(rows)
-        return rows
-    missing = next((row for row in rows if row.value(by) is None), None)
-    if missing is not None:
-        there = ", ".join(sorted({name for row in rows[:100] for name in row.columns}))
-        raise TrialError(
-            f'split by "{by}": the row "{missing.question}" has no such column; columns: {there or "none"}'
-        )
-    return sorted(rows, key=lambda row: row.value(by))  # type: ignore[arg-type,return-value]
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    inner = function.func if isinstance(function, functools.partial) else function
-    return f"{inner.__module__}.{inner.__qualname__}"
-
-
-def _settings_of(function: Callable[..., Any]) -> dict[str, Json]:
-    """Return what names a function: its place, the settings of the method that it belongs to, and what is bound to
-    it."""
-    settings: dict[str, Json] = {"function": _name_of(function)}
-    inner = function
-    if isinstance(function, functools.partial):
-        settings["bound"] = [*map(_json, function.args), {name: _json(one) for name, one in function.keywords.items()}]
-        inner = function.func
-    if inspect.ismethod(inner) and isinstance(inner.__self__, BaseModel):
-        settings["method"] = inner.__self__.model_dump(mode="json")
-    return settings
-
-
-def _json(value: Any) -> Json:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TrialError(f"a function is bound to {value!r}; bind numbers, texts or a method, so that it can be addressed")

@@ -18,7 +18,7 @@ from showhow.tasks.explain import Level
 
 @dataclass(frozen=True)
 class Setup:
-    """What a method may refuse: where it would be used."""
+    """What a method may refuse: where it would be used. batching, batch_size: of the recipe."""
 
     level: Level
     batching: str
@@ -27,8 +27,10 @@ class Setup:
 
 
 class Method(BaseModel):
-    """A way of learning. A new one is a file beside this one, or in a package of one's own, and has a literal `kind`;
-    its fields are the parameters that a study may set and search."""
+    """A way of learning. A new one is a file in this folder, or a class in your own package (docs/add-a-method.md).
+
+    It has a literal `kind`, a docstring and a `run`; its fields are the parameters that a study may set and search. It
+    must be pure: what it does follows from its fields, the bench and the rows, so that stages can be reused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -48,17 +50,21 @@ class Method(BaseModel):
         yield from ()
 
     def asked(self, row: Row) -> Row:
-        """Return a question as the trained model is asked it, with the reply that is right."""
+        """Return a problem as the trained model is asked it, in every evaluation split and when it is exported: the
+        prompt that it reads, and as `target` the reply that is right. The question must stay."""
         return row
 
     def reads_as(self, level: Level) -> Level:
-        """Return the level whose form the replies have that `asked` asks for."""
+        """Return the level whose form the targets of `asked` have, by which replies are graded: `none` for a bare
+        answer."""
         return level
 
     def prepare(self, bench: Bench) -> Data | None:
-        """Make what all runs of an arm share: once, before they start, spread over the cluster."""
+        """Make what all runs of an arm share: once, before they start, spread over the cluster. Data only: the bench
+        refuses models here, since there is no seed yet. None stands for the task's problems."""
         return bench.problems()
 
     def run(self, bench: Bench, prepared: Data | None) -> Model:
-        """Do what one run does on its devices, and return the model; the bench grades it."""
+        """Do what one run does on its devices, and return a model of the bench, which is then graded on the test
+        questions. prepared: what `prepare` returned, or the task's problems where that was None."""
         raise NotImplementedError

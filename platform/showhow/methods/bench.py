@@ -92,10 +92,15 @@ class Bench(Protocol):
         """Return the task's problems in a split, explained at a level (None: the run's)."""
 
     def map(self, data: Data, rows: Callable[[Row], Iterable[Row]], *, version: int) -> Data:
-        """Return what a function makes of each row: none, one or several. Raise `version` when it would make others."""
+        """Return what a function makes of each row: none, one or several. Raise `version` when it would make others.
+
+        The function is addressed by its name and what is bound to it: one at the top level of a module, a method of
+        the class, or a functools.partial of such with numbers, texts or methods. Raises TrialError for one that uses
+        variables of a function around it, that fails, or that makes no row at all."""
 
     def select(self, data: Data, keep: Callable[[Row], bool], *, version: int, balance: str | None = None) -> Data:
-        """Return the rows that a function keeps; balance: as many of each value of a column (or field)."""
+        """Return the rows that a function keeps (see `map`); balance: as many of each value of a column (or field), the
+        first ones. Raises TrialError where none is kept."""
 
     def split(self, data: Data, parts: int, *, by: str | None = None) -> tuple[Data, ...]:
         """Return parts of sizes that differ by at most one: by a column, the lowest first, or at random."""
@@ -116,20 +121,24 @@ class Bench(Protocol):
         keep: int = 1,
         watched: bool = True,
     ) -> tuple[Model, ...]:
-        """Train a model on rows and return it as it was at `keep` points, evenly apart, the last at the end.
+        """Train a model on rows, as many whole batches as do not exceed the budget, and return it as it was at `keep`
+        points, evenly apart, the last at the end. The model that is given stays as it is.
 
         examples: how many to see, below 1 a share of the whole budget (None: until it is spent); watched: it is
-        validated as it goes, may be stopped early, ends at the study's goal and saves its state as the run's; what is
-        not watched is a stage that several runs may share."""
+        validated as it goes, may be stopped early, ends at the study's goal and saves its state as the run's, and it
+        leaves one model; what is not watched is a stage that several runs may share. A run should have one watched
+        training, its last. Raises TrialError where the budget leaves less than one batch."""
 
     def reply(self, model: Model, data: Data, sampling: Sampling = GREEDY) -> Data:
-        """Return a row for each reply that the model writes to each prompt: with a column `reply`."""
+        """Return a row for each reply that the model writes to each prompt: with the columns `reply` and
+        `reply_number` (from 0, of those to one prompt)."""
 
     def score(self, model: Model, data: Data, *, column: str = "nll") -> Data:
         """Return the rows with a column: nats a target token, by the model, mean over the row's target."""
 
     def grade(self, replies: Data) -> Data:
-        """Return replies with the columns `right` and, where the target has steps, `steps_right`."""
+        """Return replies with the columns `right` and, where the target has steps, `steps_right`. A target without the
+        task's answer prefix is read as a bare answer. Raises TrialError for rows without a reply."""
 
     def average(self, models: Sequence[Model], weights: Sequence[float] | None = None) -> Model:
         """Return the model whose weights are the mean of several of the same shape."""

@@ -1,5 +1,6 @@
 """The `[budget]` section: in what arms are equal, and how much each run may spend. Pure."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -48,6 +49,13 @@ class Allowance:
     def left(self) -> float:
         """What may still be spent, in the unit."""
         return self.amount - self.spent.of(self.unit)
+
+    def room(self, wanted: float | None) -> tuple[float, float]:
+        """Return what a training may spend, in the unit, and how many examples it may see at most. wanted: examples,
+        below 1 a share of the whole budget; None for what is left."""
+        if wanted is not None and wanted < 1:
+            return min(self.left, wanted * self.amount), math.inf
+        return self.left, math.inf if wanted is None else wanted
 
     def charge(self, kind: str, cost: Spent) -> None:
         """Note the cost of a stage."""

@@ -34,6 +34,11 @@ def read_answer(reply: str, level: Level, layout: TextFormat) -> str | None:
     return answer.strip() if prefix else None
 
 
+def form_of(target: str, level: Level, layout: TextFormat) -> Level:
+    """Return the level by which replies are read that should be like a target: `none` where it is a bare answer."""
+    return Level.NONE if read_answer(target, level, layout) is None else level
+
+
 def grade(reply: str, target: str, level: Level, layout: TextFormat) -> Grade:
     """Compare a reply with its target at `level`.
 
