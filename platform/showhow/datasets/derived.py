@@ -12,6 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import pyarrow as pa
@@ -197,8 +198,8 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 def _settings_of(function: Callable[..., Any]) -> dict[str, Json]:
-    """Return what names a function: its place, the settings of the method that it belongs to, and what is bound to
-    it."""
+    """Return what names a function: its place, the settings of the method that it belongs to, what is bound to it, by
+    partial, as defaults or from around it; and of a lambda, whose place others share, what it does."""
     settings: dict[str, Json] = {"function": _name_of(function)}
     inner = function
     if isinstance(function, functools.partial):
@@ -206,7 +207,26 @@ def _settings_of(function: Callable[..., Any]) -> dict[str, Json]:
         inner = function.func
     if inspect.ismethod(inner) and isinstance(inner.__self__, BaseModel):
         settings["method"] = inner.__self__.model_dump(mode="json")
+    return settings | (_own_settings(inner) if inspect.isfunction(inner) else {})
+
+
+def _own_settings(function: FunctionType) -> dict[str, Json]:
+    settings: dict[str, Json] = {}
+    around = inspect.getclosurevars(function).nonlocals
+    if around:
+        settings["around"] = {name: _json(one) for name, one in around.items()}
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    if defaults:
+        settings["defaults"] = [*map(_json, defaults)]
+    if function.__name__ == "<lambda>":
+        settings["does"] = _code(function.__code__)
     return settings
+
+
+def _code(code: CodeType) -> str:
+    """Return what tells a function's code from another's, wherever it stands."""
+    constants = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return fingerprint([code.co_code.hex(), [*code.co_names], *constants])
 
 
 def _json(value: Any) -> Json:
@@ -214,4 +234,6 @@ def _json(value: Any) -> Json:
         return value.model_dump(mode="json")
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        return _settings_of(value)
     raise TrialError(f"a function is bound to {value!r}; bind numbers, texts or a method, so that it can be addressed")
