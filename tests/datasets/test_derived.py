@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from showhow.datasets import derived
 from showhow.datasets.dataset import Dataset
+from showhow.datasets.derived import RowFunction
 from showhow.datasets.generate import generate
 from showhow.datasets.manifest import Derivation
 from showhow.datasets.rows import balanced
@@ -30,6 +31,14 @@ def doubled(row: Row, weight: float = 1.0) -> list[Row]:
     return [row, row.with_(prompt="again " + row.prompt, weight=weight, seen=2)]
 
 
+CALLS: list[Row] = []
+
+
+def noted(row: Row) -> list[Row]:
+    CALLS.append(row)
+    return [row]
+
+
 def test_a_problem_read_as_a_row_has_its_explanation_apart_from_its_answer(tmp_path: Path) -> None:
     for row in problems(tmp_path).rows():
         assert row.prompt == row.question
@@ -47,14 +56,6 @@ def test_an_address_names_what_is_computed_and_not_where(tmp_path: Path) -> None
         derived.mapped(problems(tmp_path / "here", Level.SHORT), tmp_path / "here", doubled, 1),
     ]
     assert len({made.address, *(other.address for other in others)}) == 4
-
-
-CALLS: list[Row] = []
-
-
-def noted(row: Row) -> list[Row]:
-    CALLS.append(row)
-    return [row]
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
@@ -134,3 +135,33 @@ def test_a_fillers_text_to_match_is_forgotten_when_its_target_changes(tmp_path: 
     assert row.value(MATCHED)
     assert row.with_(weight=2.0).value(MATCHED) == row.value(MATCHED)
     assert row.with_(target="another").value(MATCHED) is None
+
+
+def test_functions_that_do_other_things_have_other_addresses_also_without_a_name(tmp_path: Path) -> None:
+    def weighted(weight: float) -> RowFunction:
+        return lambda row: [row.with_(weight=weight)]
+
+    def named(weight: float) -> RowFunction:
+        def made(row: Row, seen: float = weight) -> list[Row]:
+            return [row.with_(weight=seen)]
+
+        return made
+
+    data = problems(tmp_path)
+    functions = [
+        lambda row: [row.with_(seen=1)],
+        lambda row: [row.with_(seen=2)],
+        *(make(weight) for make in (weighted, named) for weight in (0.5, 0.25)),
+    ]
+    made = [derived.mapped(data, tmp_path, function, 1) for function in functions]
+    assert len({one.address for one in made}) == len(functions)
+    assert [next(one.rows()).weight for one in made[2:]] == [0.5, 0.25, 0.5, 0.25]
+    assert derived.mapped(data, tmp_path, weighted(0.5), 1).address == made[2].address
+    unknown = object()
+    with pytest.raises(TrialError, match="so that it can be addressed"):
+        derived.mapped(data, tmp_path, lambda row: [row] if unknown else [], 1)
+
+
+def test_an_empty_prompt_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
+    made = derived.mapped(problems(tmp_path), tmp_path, lambda row: [row.with_(prompt="")], 1)
+    assert {row.prompt for row in made.rows()} == {""}

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -14,9 +14,12 @@ from torch.nn.functional import cross_entropy
 from showhow.bench.fine_tune import Outcome, fine_tune
 from showhow.datasets.dataset import Dataset
 from showhow.datasets.prepare import Preparation
-from showhow.errors import TrialError
+from showhow.errors import TrialError, UserError
 from showhow.machines.assignment import Assignment
 from showhow.machines.fitting import layout_of
+from showhow.methods import METHODS
+from showhow.methods.base import Method
+from showhow.methods.bench import Bench, Data, Model
 from showhow.methods.losses import CrossEntropy, Mixup
 from showhow.methods.row import Row
 from showhow.methods.sftmix import SftMix
@@ -25,13 +28,41 @@ from showhow.sections.resources import Resources, Sharding
 from showhow.sections.trial import Trial
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
-from showhow.training.batches import IGNORED, Source, causal_batch, training_batches
+from showhow.training.batches import IGNORED, Source, causal_batch, seq2seq_batch, training_batches
+from showhow.training.checkpoints.files import Manifest, complete, named, read_weights
 from showhow.training.losses import loss_part, mixup_loss, target_logits
 from showhow.training.model import build_model, is_seq2seq
 from showhow.training.tokens import TokenFile
 from showhow.training.weights import answer_lengths, weights_of
 
 Made = Callable[..., Trial]
+Steps = Callable[[Bench, Data], Model]
+
+
+class Scripted(Method):
+    """Does what a test says."""
+
+    kind: Literal["scripted"] = "scripted"
+    script: ClassVar[Steps]
+
+    def run(self, bench: Bench, prepared: Data | None) -> Model:
+        """See Method."""
+        assert prepared is not None
+        return type(self).script(bench, prepared)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Steps], dict[str, str]]:
+    """Make a method of a function."""
+    monkeypatch.setitem(METHODS, "scripted", Scripted)
+
+    def made(steps: Steps) -> dict[str, str]:
+        monkeypatch.setattr(Scripted, "script", staticmethod(steps), raising=False)
+        return {"kind": "scripted"}
+
+    return made
+
+
 SFTMIX = {"kind": "sftmix", "checkpoints": 2, "reference_share": 0.25}
 
 
@@ -298,3 +329,170 @@ def test_stages_lie_in_the_home_under_what_was_computed(trial: Made, tmp_path: P
     record = json.loads((tmp_path / "stages" / address / "stage.json").read_text())
     assert (record["operation"], record["examples"], record["models"]) == (operation, spent.examples, 2)
     assert not [*(tmp_path / "stages").glob(".*.claim")]
+
+
+def test_models_are_kept_evenly_apart_also_where_the_batches_do_not_divide(
+    trial: Made, tmp_path: Path, scripted: Any
+) -> None:
+    def steps(bench: Bench, data: Data) -> Model:
+        return bench.train(bench.start(), data, examples=160, keep=3, watched=False)[-1]
+
+    _, heard = ran(small(trial, method=scripted(steps)), tmp_path)
+    stage = tmp_path / "stages" / heard.of("train")[0][1]
+    assert [complete(stage / f"model-{number}")[0] // 16 for number in range(3)] == [3, 6, 10]
+    assert not (stage / "state").exists(), "nobody resumes a finished stage"
+
+
+def test_more_models_than_batches_are_refused(trial: Made, tmp_path: Path, scripted: Any) -> None:
+    def steps(bench: Bench, data: Data) -> Model:
+        return bench.train(bench.start(), data, examples=32, keep=5, watched=False)[-1]
+
+    with pytest.raises(TrialError, match="keep = 5 models of a training of 2 batches"):
+        ran(small(trial, method=scripted(steps)), tmp_path)
+
+
+def test_what_is_kept_of_a_run_is_the_model_that_its_method_returned(
+    trial: Made, tmp_path: Path, scripted: Any
+) -> None:
+    def steps(bench: Bench, data: Data) -> Model:
+        first, last = (bench.train(bench.start(), data, examples=0.5)[0] for _ in range(2))
+        return bench.average([first, last, last])
+
+    place = tmp_path / "run"
+    _, heard = ran(small(trial, method=scripted(steps)), tmp_path, checkpoints=place, save_every_seconds=0.0)
+    kept = read_weights(place)
+    averaged = read_weights(tmp_path / "stages" / heard.of("average")[0][1] / "model-0")
+    assert kept is not None
+    assert averaged is not None
+    assert all(torch.equal(kept[name], averaged[name]) for name in averaged)
+    manifest = Manifest.of(named(place, complete(place)[0]))
+    assert manifest is not None
+    assert manifest.standing.progress.examples == 640
+
+
+def test_every_report_of_two_watched_trainings_is_heard(trial: Made, tmp_path: Path, scripted: Any) -> None:
+    def steps(bench: Bench, data: Data) -> Model:
+        (half,) = bench.train(bench.start(), data, examples=0.5)
+        return bench.train(half, data)[0]
+
+    _, heard = ran(small(trial, method=scripted(steps)), tmp_path)
+    assert [report["examples"] for report in heard.reports] == [160, 320, 480, 640]
+
+
+def test_a_stage_whose_record_was_cut_is_made_once_more(trial: Made, tmp_path: Path) -> None:
+    of = small(trial, method=SFTMIX)
+    whole, heard = ran(of, tmp_path)
+    record = tmp_path / "stages" / heard.of("train")[0][1] / "stage.json"
+    record.write_bytes(record.read_bytes()[:40])
+    again, heard = ran(of, tmp_path)
+    assert again == whole
+    assert heard.of("train")[0][2] is False
+
+
+def test_another_trial_resumes_a_stage_that_one_left_unfinished(
+    trial: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    import showhow.bench.training as training
+
+    steps: list[int] = []
+    real = training._Course.steps
+
+    def counted(course: Any, job: Any, every: int) -> Any:
+        for progress in real(course, job, every):
+            yield progress
+            steps.append(progress.examples)
+            if len(steps) == 1:
+                raise Killed
+
+    monkeypatch.setattr(training._Course, "steps", counted)
+    with pytest.raises(Killed):
+        ran(small(trial, method=SFTMIX), tmp_path, save_every_seconds=0.0)
+    ran(small(trial, method=SFTMIX | {"alpha": 0.9}), tmp_path, save_every_seconds=0.0)
+    assert steps[:2] == [80, 160], "not from the start once more"
+
+
+def test_a_stage_that_ends_as_the_budget_is_spent_is_not_taken_for_one_that_ends_by_itself(
+    trial: Made, tmp_path: Path, scripted: Any
+) -> None:
+    def twice(bench: Bench, data: Data) -> Model:
+        bench.train(bench.start(), bench.split(data, 2)[0], examples=0.6, watched=False)
+        return bench.train(bench.start(), data, examples=0.6, watched=False)[-1]
+
+    def once(bench: Bench, data: Data) -> Model:
+        return bench.train(bench.start(), data, examples=0.6, watched=False)[-1]
+
+    examples = []
+    for steps in (twice, once):
+        _, heard = ran(small(trial, method=scripted(steps)), tmp_path)
+        examples.append(heard.of("train")[-1][3].examples)
+    assert examples == [256, 384]
+
+
+def test_replies_are_graded_at_the_level_of_their_own_problems(trial: Made, tmp_path: Path, scripted: Any) -> None:
+    found: list[tuple[bool, bool]] = []
+
+    def steps(bench: Bench, _: Data) -> Model:
+        bare = bench.problems(level=Level.NONE)
+        (model,) = bench.train(bench.start(), bare, examples=600, watched=False)
+        graded: Any = bench.grade(bench.reply(model, bare))
+        found.extend((row.value("right"), row.value("reply") == row.target) for row in graded.rows())
+        return model
+
+    ran(small(trial, method=scripted(steps)), tmp_path)
+    assert any(right for right, _ in found)
+    assert all(right == same for right, same in found)
+
+
+def test_data_that_no_tokenizer_can_spell_fail_the_run_and_say_so(trial: Made, tmp_path: Path, scripted: Any) -> None:
+    def steps(bench: Bench, data: Data) -> Model:
+        return bench.train(bench.start(), bench.map(data, lambda row: [row.with_(target="@@")], version=1))[-1]
+
+    with pytest.raises(TrialError, match=r"^[^:]*: the tokenizer does not know a symbol"):
+        ran(small(trial, method=scripted(steps)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prepares", "says"),
+    [
+        (lambda _: 1 / 0, "ZeroDivisionError"),
+        (lambda _: [1, 2], "prepared list; prepare must return data of the bench, or None"),
+        (lambda bench: bench.map(bench.problems(), lambda row: [row.with_(target=3)], version=1), "ArrowTypeError"),
+    ],
+)
+def test_a_method_that_cannot_prepare_its_data_is_refused_in_words(
+    trial: Made, tmp_path: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch, prepares: Any, says: str
+) -> None:
+    monkeypatch.setattr(Scripted, "prepare", lambda _self, bench: prepares(bench), raising=False)
+    with pytest.raises(UserError, match=says):
+        assigned(small(trial, method=scripted(lambda bench, _: bench.start())), tmp_path)
+
+
+def test_micro_batches_of_pairs_are_no_larger_than_they_may_be(halves: TokenFile, recipe: Recipes) -> None:
+    source = Source(halves, recipe(batch_size=12), 0, False, Mixup())
+    for micro in (2, 3, 4, 5, 12):
+        assert max(len(batch["labels"]) for batch in next(training_batches(source, micro)).micro_batches) <= micro
+
+
+def test_weights_of_answer_tokens_count_alike_packed_and_not_and_in_models_with_an_encoder(
+    tokens: Files, varied: Task, recipe: Recipes, sizes: Any
+) -> None:
+    file, loss = tokens(varied), CrossEntropy(answer_weight=5.0)
+    weights = weights_of(file, loss, words(varied).tokenizer, Level.LONG)
+    for architecture, batching in (("llama", "grouped"), ("llama", "packed"), ("t5", "grouped")):
+        model = build_model(sizes(architecture), file.special, 0)
+        of = recipe(batching=batching)
+        step = next(training_batches(Source(file, of, 0, architecture == "t5", loss, weights)))
+        collate = seq2seq_batch if architecture == "t5" else causal_batch
+        rows = next(Source(file, of, 0, False).order())
+        total = counted = 0.0
+        for row in rows:
+            logits, labels = target_logits(model, collate(file, np.array([row])))
+            weight = torch.ones(len(labels))
+            weight[-2:] = 5.0  # the answer, one sign, and the end
+            total += float((cross_entropy(logits, labels, reduction="none") * weight).sum())
+            counted += float(weight.sum())
+        found = sum(float(loss_part(model, batch, step, loss)) for batch in step.micro_batches)
+        assert found == pytest.approx(total / counted, rel=1e-4), (architecture, batching)

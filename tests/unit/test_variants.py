@@ -201,6 +201,16 @@ def test_a_method_that_a_trial_cannot_use_is_placed_where_it_is_picked(tmp_path:
     assert f"study.toml:{line_of(named, '[method.a]')}: method.a: sftmix pairs the rows of a batch" in answer
 
 
+def test_sftmix_is_refused_where_its_reference_or_its_pairs_cannot_be(tmp_path: Path) -> None:
+    text = changed((LR, f'{LR}\nmethod.grid = ["sftmix"]'))
+    short = text.replace("max_examples", "# max_examples") + '\n[budget]\nunit = "examples"\namount = 160\n'
+    assert "the share of 0.25 of the budget pays for about 2 batches; raise the budget" in complaint(tmp_path, short)
+    spread = text.replace("batch_size = 16", "batch_size = 18").replace(
+        "[resources]", "[resources]\ndevices_per_trial = 2"
+    )
+    assert "of which each of 2 devices has a part; let it be a multiple of 4" in complaint(tmp_path, spread)
+
+
 def test_methods_are_compared_at_one_level(tmp_path: Path) -> None:
     level = ("eval_examples = 100", 'eval_examples = 100\nexplanation = "long"')
     axes = (f"{GRID}\n", 'method = { grid = ["plain", "step_by_step", "sftmix"] }\n')

@@ -31,7 +31,7 @@ from showhow.training.evaluate import EXTRA_TOKENS
 from showhow.training.losses import target_logits
 from showhow.training.memory import memory_needed_for
 from showhow.training.model import forward_flops_per_token, is_seq2seq
-from showhow.training.ranks import dealt, gathered, is_shared_out
+from showhow.training.ranks import dealt, gathered, highest, is_shared_out
 from showhow.training.replies.reply import written_replies
 from showhow.training.tokens import TokenFile
 
@@ -65,7 +65,7 @@ def graded(job: Job, replies: Dataset) -> Dataset:
     new = job.words.layout(own)
     function = partial(
         _graded,
-        level=job.run.trial.level.value,
+        level=replies.manifest.spec.level.value,
         separators=f"{own.step_separator}\x1f{new.step_separator}",
         prefix=new.answer_prefix,
     )
@@ -137,13 +137,17 @@ def _nats(job: Job, engine: Engine, file: TokenFile) -> list[float]:
     at_once = max(1, job.run.layout.micro_batch_size)
     found: list[float] = []
     engine.model.eval()
-    for first in range(0, len(own), at_once):
-        rows = np.array(own[first : first + at_once])
+    # Each layer of shared weights is gathered by all, so who has no rows left reads one again.
+    together = is_shared_out(engine.model)
+    batches = -(-len(own) // at_once)
+    for batch_number in range(int(highest(batches)) if together else batches):
+        chosen = own[batch_number * at_once : (batch_number + 1) * at_once]
+        rows = np.array(chosen if len(chosen) else order[:1])
         batch = {name: tensor.to(this_device()) for name, tensor in collate(file, rows).items()}
         with memory_needed_for(f"scoring {len(rows)} rows at a time"), torch.no_grad(), engine.autocast():
-            logits, labels = target_logits(engine.model, batch, not is_shared_out(engine.model))
+            logits, labels = target_logits(engine.model, batch, not together)
             losses = cross_entropy(logits, labels, reduction="none")
-        found += _means(losses, (batch["labels"] != IGNORED).sum(dim=1))
+        found += _means(losses, (batch["labels"] != IGNORED).sum(dim=1))[: len(chosen)]
     scores = np.empty(len(file))
     scores[order] = gathered(found)
     return [float(one) for one in scores]

@@ -89,6 +89,8 @@ class RunBench:
             return train_stage(self._job, cast(StagedModel, model), lesson, keep)
         if keep != 1:
             raise TrialError(f"keep = {keep}: what is watched leaves one model; several are left with watched=False")
+        if self.ending is not None:  # the training before this one, whose last report nobody has made yet
+            self._job.listeners.report(self.ending.metrics)
         trained, self.ending = train_watched(self._job, cast(StagedModel, model), lesson, self._stack)
         return (trained,)
 
@@ -111,8 +113,9 @@ class RunBench:
         address = self._job.stages.address("average", _AVERAGE, {"shares": shares}, inputs)
         folder, started = self._job.stages.model(address, 0), time.perf_counter()
         is_reused = bool(agreed(read_weights(folder) is not None))
+        if not is_reused:
+            self._job.models.release()  # which all processes do together
         if not is_reused and rank() == 0:
-            self._job.models.release()
             found = [read_weights(one.weights) if one.weights else None for one in cast(Sequence[StagedModel], models)]
             whole = [one for one in found if one is not None]
             if len(whole) < len(found) or len({frozenset(one) for one in whole}) != 1:

@@ -5,13 +5,13 @@ functions that take what it says.
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from showhow.bench.bench import RunBench
 from showhow.bench.job import HearStage, Job, Listeners, Report, unheard, unseen
 from showhow.bench.models import StagedModel
 from showhow.bench.training import Ending, reported
-from showhow.errors import TrialError
+from showhow.errors import TrialError, UserError
 from showhow.fingerprint import Json
 from showhow.machines.assignment import Assignment, Note
 from showhow.methods.base import Method
@@ -49,6 +49,8 @@ def _carried_out(method: Method, bench: RunBench) -> StagedModel:
         model = method.run(bench, bench.prepared)
     except (TrialError, OSError, MemoryError):
         raise
+    except UserError as error:  # of data that the method made; the other runs may go on
+        raise TrialError(str(error)) from error
     except Exception as error:
         if type(method).__module__.startswith("showhow."):
             raise
@@ -75,9 +77,10 @@ def _graded(job: Job, model: StagedModel, ending: Ending | None, stack: ExitStac
 def _ending_of(job: Job, model: StagedModel, stack: ExitStack) -> Ending:
     """Validate a model that no watched training has left as it is."""
     run, evaluations, engine, spent = job.run, job.evaluations, job.models.engine(model), job.data.budget.spent
-    progress = Progress(0, 0, 0.0, float("nan"), 0.0, 0.0, 0.0, 0.0)
+    nothing = Progress(0, 0, 0.0, float("nan"), 0.0, 0.0, 0.0, 0.0)
     validated = evaluations.validate(engine, spent.examples)
-    metrics = reported(progress, spent) | evaluations.metrics(validated)
+    metrics = reported(nothing, spent) | evaluations.metrics(validated)
+    progress = replace(nothing, examples=spent.examples)  # not before the checkpoints of what was watched
     checkpoints = stack.enter_context(Checkpoints(run, engine.model, model.address))
     reached = evaluations.is_reached(run.goal_accuracy, engine, validated)
     return Ending(model.address, metrics, reached, progress, checkpoints)

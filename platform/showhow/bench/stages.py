@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from showhow.datasets.claims import Claim
 from showhow.datasets.whole import whole_file
@@ -63,10 +63,10 @@ class Stages:
         return self.path(address) / f"model-{number}"
 
     def finished(self, address: str) -> StageRecord | None:
-        """Return the record of a finished stage; None for any other."""
+        """Return the record of a finished stage; None for any other, and where the record was cut."""
         try:
             return StageRecord.model_validate_json((self.path(address) / _RECORD).read_bytes(), strict=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValidationError):
             return None
 
     def finish(self, address: str, record: StageRecord) -> None:
@@ -79,18 +79,17 @@ class Stages:
     @contextmanager
     def claimed(self, address: str) -> Iterator[bool]:
         """Wait until a stage is finished or ours to make; yield whether it is ours."""
-        path = self.path(address)
-        with Claim(path) as claim:
+        with Claim(self.path(address)) as claim:
             # The first process looks for all of them, again and again: one long wait would be taken for a dead peer.
-            while (state := int(agreed(self._look(path, claim)))) == _WAIT:
+            while (state := int(agreed(self._look(address, claim)))) == _WAIT:
                 time.sleep(_LOOK_SECONDS)
             yield state == _OURS
 
-    def _look(self, path: Path, claim: Claim) -> int:
+    def _look(self, address: str, claim: Claim) -> int:
         if rank() > 0:
             return _WAIT
-        if (path / _RECORD).exists():
+        if self.finished(address) is not None:
             return _FINISHED
         if not claim.attempt():
             return _WAIT
-        return _FINISHED if (path / _RECORD).exists() else _OURS
+        return _OURS if self.finished(address) is None else _FINISHED

@@ -1,6 +1,7 @@
 """The stage `train`: watched, as the training of a run that reports and may be stopped, or as a stage that several runs
 may share."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from showhow.bench.models import StagedModel
 from showhow.bench.stages import StageRecord
 from showhow.datasets.dataset import Dataset
 from showhow.errors import TrialError
-from showhow.methods.bench import Spent
+from showhow.methods.bench import Budgeted, Spent
 from showhow.methods.losses import Loss
 from showhow.sections.recipe import Recipe
 from showhow.training.batches import Source, training_batches
@@ -21,8 +22,10 @@ from showhow.training.checkpoints.saving import Checkpoints
 from showhow.training.engine import Engine
 from showhow.training.loop import Progress, train
 from showhow.training.model import is_seq2seq
+from showhow.training.ranks import rank
 from showhow.training.weights import weights_of
 
+_STATE = "state"  # the folder in a stage's from which an interrupted one resumes
 _VERSION = 1  # raise it when the same training would leave another model
 
 
@@ -123,13 +126,17 @@ def _begin(
 def train_stage(job: Job, model: StagedModel, lesson: Lesson, keep: int) -> tuple[StagedModel, ...]:
     """Train as a stage that runs share: made once, by one of them, and resumed where that was interrupted. Every run
     that uses it is charged."""
-    settings = _settings(job, lesson) | {"keep": keep, "until": repr(job.data.budget.room(lesson.examples))}
+    settings = _settings(job, lesson) | {"keep": keep, "examples": lesson.examples}
+    if not _is_within(job.data.budget, lesson.examples):
+        settings["spent"] = asdict(job.data.budget.spent)  # by which it ends
     inputs = _inputs(model, lesson)
     address = job.stages.address("train", _VERSION, settings, inputs)
     with job.stages.claimed(address) as is_ours:
         if is_ours:
             record = StageRecord(operation="train", settings=settings, inputs=inputs, models=keep)
             job.stages.finish(address, _train_unwatched(job, model, lesson, address, record))
+            if rank() == 0:
+                shutil.rmtree(job.stages.path(address) / _STATE, ignore_errors=True)  # nobody resumes it any more
     found = job.stages.finished(address)
     if found is None:
         raise TrialError(f"{job.stages.path(address)} was removed while it was needed; run the study again")
@@ -143,16 +150,28 @@ def train_stage(job: Job, model: StagedModel, lesson: Lesson, keep: int) -> tupl
 def _train_unwatched(job: Job, model: StagedModel, lesson: Lesson, address: str, record: StageRecord) -> StageRecord:
     """Train, saving the model at as many points as the record says, evenly apart."""
     with ExitStack() as stack:
-        course = _begin(job, model, lesson, stack, address, job.stages.path(address) / "state")
+        course = _begin(job, model, lesson, stack, address, job.stages.path(address) / _STATE)
         steps, batch = course.examples // course.recipe.batch_size, course.recipe.batch_size
+        if steps < record.models:
+            raise TrialError(
+                f"keep = {record.models} models of a training of {steps} batches; keep fewer, or train longer"
+            )
         for progress in course.steps(job, max(1, steps // record.models) * batch):
             standing = Standing(progress=progress)
-            number = min(record.models, progress.examples * record.models // (steps * batch)) - 1
-            _save(job, course.engine, StagedModel(address, job.stages.model(address, max(number, 0))), standing)
+            # The point to which it is nearest. Where several are, the last one stays.
+            number = max(1, round(progress.examples * record.models / (steps * batch))) - 1
+            _save(job, course.engine, StagedModel(address, job.stages.model(address, number)), standing)
             course.checkpoints.save_if_due(course.engine, standing)
     job.models.release()
     spent = {"examples": progress.examples, "tokens": progress.tokens, "flops": progress.flops}
     return record.model_copy(update={**spent, "seconds": progress.train_seconds})
+
+
+def _is_within(budget: Budgeted, wanted: float | None) -> bool:
+    """True where a training ends by what is wanted, however much was spent before."""
+    if wanted is None or (wanted >= 1 and budget.unit != "examples"):
+        return False
+    return (wanted * budget.amount if wanted < 1 else wanted) <= budget.left
 
 
 def reported(progress: Progress, offset: Spent) -> dict[str, float]:

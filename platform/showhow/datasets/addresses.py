@@ -4,6 +4,7 @@ name and all that is bound to it. Pure."""
 import functools
 import inspect
 from collections.abc import Callable
+from types import CodeType, FunctionType
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,10 +26,10 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def settings_of(function: Callable[..., Any]) -> dict[str, Json]:
-    """Return what names a function: its place, the settings of the method that it belongs to, and what is bound to it.
+    """Return what names a function: its place, the settings of the method that it belongs to, and what is bound to it,
+    by partial, as defaults or from the function around it; and of a lambda, whose place others share, what it does.
 
-    Raises TrialError where it depends on something that its name does not tell, so that two of them would have one
-    address: variables of a function around it, or an object that is no method or task."""
+    Raises TrialError where it depends on something that cannot be written down."""
     settings: dict[str, Json] = {}
     inner = function
     if isinstance(function, functools.partial):
@@ -41,12 +42,26 @@ def settings_of(function: Callable[..., Any]) -> dict[str, Json]:
         settings["method"] = owner.model_dump(mode="json")
     elif inspect.ismethod(inner) and not isinstance(owner, type):
         raise TrialError(f"{name_of(inner)} belongs to {owner!r}; only a method, a task or a loss can be addressed")
-    if captured := inspect.getclosurevars(inner).nonlocals if inspect.isfunction(inner) else {}:
-        raise TrialError(
-            f"{name_of(inner)} uses {', '.join(captured)} of the function around it, which its address does not tell; "
-            "bind values with functools.partial, or make it a method of the class"
-        )
-    return {"function": name_of(function), **settings}
+    return {"function": name_of(function), **settings, **(_own_settings(inner) if inspect.isfunction(inner) else {})}
+
+
+def _own_settings(function: FunctionType) -> dict[str, Json]:
+    settings: dict[str, Json] = {}
+    around = inspect.getclosurevars(function).nonlocals
+    if around:
+        settings["around"] = {name: _json(one) for name, one in around.items()}
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    if defaults:
+        settings["defaults"] = [*map(_json, defaults)]
+    if function.__name__ == "<lambda>":
+        settings["does"] = _code(function.__code__)
+    return settings
+
+
+def _code(code: CodeType) -> str:
+    """Return what tells a function's code from another's, wherever it stands."""
+    constants = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return fingerprint([code.co_code.hex(), [*code.co_names], *constants])
 
 
 def _json(value: Any) -> Json:
@@ -54,4 +69,6 @@ def _json(value: Any) -> Json:
         return value.model_dump(mode="json")
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        return settings_of(value)
     raise TrialError(f"a function is bound to {value!r}; bind numbers, texts or a method, so that it can be addressed")

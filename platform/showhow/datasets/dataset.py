@@ -60,7 +60,7 @@ def rows_of(table: pa.Table, layout: TextFormat) -> Iterator[Row]:
     for values in table.to_pylist():
         yield Row(
             question=values["question"],
-            prompt=values.get("prompt") or values["question"],
+            prompt=values.get("prompt", values["question"]),
             target=values["target"],
             answer=values["answer"],
             explanation=values.get("explanation") or explanation_of(values["target"], values["answer"], layout),

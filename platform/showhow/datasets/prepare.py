@@ -7,7 +7,6 @@ cluster by Ray Data. Both take the same functions, so the bytes are the same.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from showhow.datasets.data_bench import DataBench
 from showhow.datasets.dataset import Dataset
@@ -102,11 +101,7 @@ class Preparation:
         if self.may_use_cluster and is_large(spec):
             self._say(f"generating {spec.examples:,} {split} examples at level {spec.level} on the cluster")
         bench = DataBench(trial, self._datasets, on_cluster=self.may_use_cluster)
-        try:
-            data = trial.method.prepare(bench) or bench.problems() if split == TRAIN else bench.questions(split)
-        except TrialError as error:
-            raise UserError(f"the method {trial.method.kind} cannot prepare its data: {error}") from error
-        return str(tokens_of(cast(Dataset, data), trial, self._tokenizer(trial)))
+        return str(tokens_of(_data_of(trial.method, bench, split), trial, self._tokenizer(trial)))
 
     def _tokenizer(self, trial: Trial) -> StudyTokenizer:
         # Levels share one tokenizer, so that they differ in nothing but the explanation.
@@ -132,6 +127,27 @@ def tokens_of(data: Dataset, trial: Trial, words: StudyTokenizer) -> Path:
     if isinstance(trial.model, PretrainedModel):
         room = longest_row(trial, settings_folder(trial.model.name))
     return tokenise(data.folder, words, trial.data.max_tokens, trial.data.max_dropped_share, room)
+
+
+def _data_of(method: Method, bench: DataBench, split: str) -> Dataset:
+    """Return what a trial reads in a split. Whatever a method that is not ours raises is for its author to mend."""
+    try:
+        data = method.prepare(bench) if split == TRAIN else bench.questions(split)
+    except TrialError as error:
+        raise UserError(f"the method {method.kind} cannot prepare its data: {error}") from error
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if type(method).__module__.startswith("showhow."):
+            raise
+        raise UserError(f"the method {method.kind} cannot prepare its data: {type(error).__name__}: {error}") from error
+    if data is None:
+        return bench.problems()
+    if not isinstance(data, Dataset):
+        raise UserError(
+            f"the method {method.kind} prepared {type(data).__name__}; prepare must return data of the bench, or None"
+        )
+    return data
 
 
 def _makes_its_own(method: Method, split: str) -> bool:

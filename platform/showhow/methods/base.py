@@ -24,6 +24,8 @@ class Setup:
     batching: str
     batch_size: int
     has_encoder: bool | None  # None: not known before the model is loaded
+    devices: int = 1
+    batches: int | None = None  # that the budget pays for, were all spent on training; None: not known either
 
 
 class Method(BaseModel):

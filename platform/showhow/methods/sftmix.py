@@ -52,6 +52,13 @@ class SftMix(Method):
             yield 'sftmix mixes rows in pairs, and recipe.batching = "packed" joins several in one; write "grouped"'
         if setup.batch_size % 2:
             yield f"sftmix pairs the rows of a batch, and recipe.batch_size = {setup.batch_size} is odd; let it be even"
+        elif setup.batch_size % (2 * setup.devices):
+            of = f"recipe.batch_size = {setup.batch_size}, of which each of {setup.devices} devices has a part"
+            yield f"sftmix pairs the rows of a batch, {of}; let it be a multiple of {2 * setup.devices}"
+        pays = None if setup.batches is None else int(setup.batches * self.reference_share)
+        if pays is not None and pays < self.checkpoints:
+            share = f"the share of {self.reference_share:g} of the budget pays for about {pays:,} batches"
+            yield f"sftmix keeps its reference at {self.checkpoints} points, and {share}; raise the budget or the share"
 
     def run(self, bench: Bench, prepared: Data | None) -> Model:
         """See Method."""

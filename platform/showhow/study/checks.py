@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from showhow.errors import nearest
-from showhow.machines.budget import budget_faults
+from showhow.machines.budget import budget_faults, planned_examples
 from showhow.machines.fitting import layout_faults
 from showhow.machines.vllm import vllm_faults
 from showhow.methods.base import Setup
@@ -144,7 +144,11 @@ def trial_faults(study: "Study", trial: Trial) -> Iterator[Fault]:
     yield from layout_faults(trial, study.resources, study.sharding)
     yield from vllm_faults(trial, study.sharding)
     yield from budget_faults(trial)
-    setup = Setup(trial.level, trial.recipe.batching, trial.recipe.batch_size, _has_encoder(trial))
+    recipe, examples = trial.recipe, planned_examples(trial)
+    batches = None if examples is None else examples // recipe.batch_size
+    devices = study.resources.devices_per_trial
+    known = 1 if devices == "auto" else devices
+    setup = Setup(trial.level, recipe.batching, recipe.batch_size, _has_encoder(trial), known, batches)
     yield from (Fault("method", message) for message in trial.method.unfit(setup))
 
 

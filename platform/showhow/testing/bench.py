@@ -116,7 +116,8 @@ class FakeBench:
         own = {name: _own(part) for name, part in parts.items()}
         inputs = tuple(part.address for part in own.values())
         derivation = Derivation(operation="mix", version=1, settings={"parts": [*parts]}, inputs=inputs)
-        return self._data("mix", derivation, lambda: ([*mixture(own)], Spent()))
+        level = next(iter(own.values())).level  # as the real one: that of the first part
+        return self._data("mix", derivation, level, lambda: ([*mixture(own)], Spent()))
 
     def start(self) -> FakeModel:
         """See Bench. Raises TrialError while a method prepares."""
@@ -179,10 +180,10 @@ class FakeBench:
     def grade(self, replies: Data) -> FakeData:
         """See Bench. Raises TrialError for rows without a reply."""
         self._need_models()
-        settings = {"function": "grade", "level": self.level.value}
-        layout = self.task.text_format
+        own, layout = _own(replies), self.task.text_format
+        settings = {"function": "grade", "level": own.level.value}
         return self._derived(
-            "grade", 1, settings, replies, lambda: [graded(row, self.level, layout) for row in _own(replies).rows()]
+            "grade", 1, settings, replies, lambda: [graded(row, own.level, layout) for row in own.rows()]
         )
 
     def average(self, models: Sequence[Model], weights: Sequence[float] | None = None) -> FakeModel:
@@ -223,7 +224,12 @@ class FakeBench:
         return found
 
     def _data(
-        self, operation: str, derivation: Derivation, make: Callable[[], tuple[Sequence[Row], Spent]], kind: str = ""
+        self,
+        operation: str,
+        derivation: Derivation,
+        level: Level,
+        make: Callable[[], tuple[Sequence[Row], Spent]],
+        kind: str = "",
     ) -> FakeData:
         address = address_of(derivation)
 
@@ -231,16 +237,16 @@ class FakeBench:
             rows, spent = make()
             if not rows:
                 raise TrialError(f"{operation} ({derivation.settings.get('function', '')}) leaves no row")
-            return FakeData(address, tuple(rows)), spent
+            return FakeData(address, tuple(rows), level), spent
 
         return self._made(operation, address, made, kind)
 
     def _derived(
         self, operation: str, version: int, settings: dict[str, Any], data: Data, make: Callable[[], Sequence[Row]]
     ) -> FakeData:
-        inputs = (_own(data).address,)
-        derivation = Derivation(operation=operation, version=version, settings=settings, inputs=inputs)
-        return self._data(operation, derivation, lambda: (make(), Spent()))
+        own = _own(data)
+        derivation = Derivation(operation=operation, version=version, settings=settings, inputs=(own.address,))
+        return self._data(operation, derivation, own.level, lambda: (make(), Spent()))
 
     def _staged(
         self,
@@ -270,7 +276,8 @@ class FakeBench:
             rows, tokens = read(_own(data))
             return rows, Spent(0, tokens, 2.0 * self.parameters * tokens)
 
-        return self._data(operation, derivation, made, "replies" if operation == "reply" else "scores")
+        kind = "replies" if operation == "reply" else "scores"
+        return self._data(operation, derivation, _own(data).level, made, kind)
 
 
 def _mapped(data: FakeData, rows: Callable[[Row], Iterable[Row]]) -> list[Row]:

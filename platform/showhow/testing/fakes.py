@@ -9,7 +9,7 @@ from showhow.datasets.rows import explanation_of
 from showhow.errors import UserError
 from showhow.methods.row import MATCHED, Row
 from showhow.sections.dataset_spec import DatasetSpec
-from showhow.tasks.explain import symbols
+from showhow.tasks.explain import Level, symbols
 
 _LEAST_DRAWN = 256  # a round, as when a real dataset is generated
 _MOST_ROUNDS = 20
@@ -17,10 +17,11 @@ _MOST_ROUNDS = 20
 
 @dataclass(frozen=True)
 class FakeData:
-    """Rows and their address. See methods.bench.Data."""
+    """Rows, their address, and the explanation level of their targets. See methods.bench.Data."""
 
     address: str
     all_rows: tuple[Row, ...]
+    level: Level
 
     def __len__(self) -> int:
         return len(self.all_rows)
@@ -65,7 +66,7 @@ def drawn(spec: DatasetSpec) -> FakeData:
             )
             found.setdefault(one.question, row)
         if len(found) >= spec.examples:
-            return FakeData(spec.fingerprint, tuple(found.values())[: spec.examples])
+            return FakeData(spec.fingerprint, tuple(found.values())[: spec.examples], spec.level)
     raise UserError(
         f"the {spec.split} split asks for {spec.examples:,} different questions, and the task yielded {len(found):,} "
         f"({spec.task!r}); give the bench fewer examples or a larger task"

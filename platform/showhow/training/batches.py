@@ -102,7 +102,7 @@ def training_batches(source: Source, micro_batch_size: int | None = None, first_
     for step, rows in enumerate(islice(source.order(), first_step, None), first_step):
         own = rows.reshape(-1, lot)[rank() :: world_size()]
         # As many in every process; a pair needs a place for both.
-        parts = np.array_split(own, -(-recipe.batch_size // (max(micro, lot) * world_size())))
+        parts = np.array_split(own, -(-(recipe.batch_size // lot) // (max(micro // lot, 1) * world_size())))
         targets = int(file.target_lengths[rows].sum()) if weights is None else weights.total(file, rows)
         batches = [collate(file, part.ravel(), weights) for part in parts]
         mixed = 0
@@ -119,6 +119,11 @@ def paired_order(file: TokenFile, batch_size: int, seed: int) -> Iterator[Rows]:
     Raises TrialError where the file has not just two parts, or a batch is odd."""
     if batch_size % 2:
         raise TrialError(f"recipe.batch_size = {batch_size} is odd, and half of each batch is of each part")
+    if batch_size % (2 * world_size()):
+        multiple = f"let it be a multiple of {2 * world_size()}"
+        raise TrialError(
+            f"recipe.batch_size = {batch_size} cannot be dealt in pairs to {world_size()} devices; {multiple}"
+        )
     names = file.part_names
     if len(names) != 2:
         raise TrialError(

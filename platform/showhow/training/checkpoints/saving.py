@@ -51,7 +51,7 @@ class Checkpoints:
         """`model`: as it is before an engine takes it; stage: the address of the training that it goes through;
         folder: another than the run's own."""
         self._run, self._folder = run, folder or run.checkpoints
-        self._trained = _fingerprint(run, model, stage)
+        self._trained = _fingerprint(run if folder is None else None, model, stage)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._deadline = math.inf
@@ -191,8 +191,10 @@ def _own_share(engine: Engine, with_optimizer: bool) -> Iterator[tuple[str, dict
     yield from ((kind, tensors) for kind, tensors in files.items() if tensors)
 
 
-def _fingerprint(run: Assignment, model: torch.nn.Module, stage: str) -> str:
+def _fingerprint(run: Assignment | None, model: torch.nn.Module, stage: str) -> str:
+    """Return what must be alike for a state to be taken. run: None for a stage that runs share, which its address names
+    wholly."""
     # Not of the shapes too: where processes share out a model as they load it, none has them whole.
     names: list[Json] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    trial = run.trial.model_dump(mode="json")
-    return fingerprint({"trial": trial, "seed": run.seed, "parameters": names, "stage": stage})
+    own: dict[str, Json] = {} if run is None else {"trial": run.trial.model_dump(mode="json"), "seed": run.seed}
+    return fingerprint({**own, "parameters": names, "stage": stage})
