@@ -20,7 +20,7 @@ from showhow.sections.trial import Trial
 from showhow.study.arms import compare_faults
 from showhow.study.filling import both
 from showhow.study.search_space import Grid
-from showhow.study.variants import EXPLANATION, NOT_SEARCHED, VARIED, target, variant_faults
+from showhow.study.variants import EXPLANATION, NOT_SEARCHED, VARIED, alike_faults, target, variant_faults
 from showhow.tasks.explain import Level
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def section_faults(study: "Study") -> Iterator[Fault]:
     for section in VARIED:
         is_set = section in study.model_fields_set
         yield from variant_faults(section, getattr(study, section), study.search.axes.get(section), is_set)
+        yield from alike_faults(section, getattr(study, section), study.search.axes)
     yield from _recipe_faults(study)
     levels_are_missing = EXPLANATION not in study.search.axes  # which is said already
     for fault in compare_faults(study.search, study.compare):
@@ -144,8 +145,16 @@ def trial_faults(study: "Study", trial: Trial) -> Iterator[Fault]:
     yield from layout_faults(trial, study.resources, study.sharding)
     yield from vllm_faults(trial, study.sharding)
     yield from budget_faults(trial)
+    yield from (Fault("method", message) for message in _unfit(trial))
+
+
+def _unfit(trial: Trial) -> list[str]:
+    """Ask the method, which may be a user's, why it cannot be used so."""
     setup = Setup(trial.level, trial.recipe.batching, trial.recipe.batch_size, _has_encoder(trial))
-    yield from (Fault("method", message) for message in trial.method.unfit(setup))
+    try:
+        return [str(message) for message in trial.method.unfit(setup)]
+    except Exception as error:  # noqa: BLE001 - of a user's class, and said as its fault
+        return [f'the method "{trial.method.kind}" fails in unfit: {type(error).__name__}: {error}']
 
 
 def _has_encoder(trial: Trial) -> bool | None:
