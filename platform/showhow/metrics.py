@@ -103,8 +103,9 @@ class _OwnMetrics(Catalogue[Metric]):
 
     def _breaches(self, cls: type) -> Iterator[str]:
         yield from super()._breaches(cls)
-        if getattr(cls, "better", None) not in (None, *get_args(_Better)):
-            yield f'has better = {getattr(cls, "better")!r}, must be "higher", "lower" or None'
+        better = getattr(cls, "better", None)
+        if better not in (None, *get_args(_Better)):
+            yield f'has better = {better!r}, must be "higher", "lower" or None'
         yield from (f"must say its {name} as text" for name in ("unit", "meaning") if not _is_text(cls, name))
         if signature(cls).parameters:
             yield "must be made without arguments"
