@@ -241,6 +241,28 @@ def test_a_study_that_names_a_metric_where_there_are_none_is_told_so(tmp_path: P
     )
 
 
+BROKEN = [
+    ({"draw": lambda task, rng: 1 // 0}, 'a problem of the task "odd" cannot be made: ZeroDivisionError'),
+    ({"draw": lambda task, rng: "1?"}, "draw of the task \"odd\" must return a Problem, got '1?'"),
+    ({"text_format": property(lambda task: " ")}, 'text_format of the task "odd" must be a TextFormat'),
+    ({"answers": property(lambda task: ())}, 'answers of the task "odd" must not be empty'),
+    ({"largest_number": property(lambda task: "9")}, "must be a whole number, got '9'"),
+    ({"distinct_questions": property(lambda task: "many")}, "must be a whole number or None"),
+]
+
+
+@pytest.mark.usefixtures("ours")
+@pytest.mark.parametrize(("members", "said"), BROKEN)
+def test_a_task_of_which_no_problem_can_be_made_is_refused_when_a_study_is_checked(
+    tmp_path: Path, members: dict[str, object], said: str
+) -> None:
+    kind = {"__annotations__": {"kind": Literal["odd"]}, "kind": "odd"}
+    register(type("Odd", (Parity,), {"__doc__": "Odd.", "__module__": __name__, **kind, **members}))
+    answer = complaint(tmp_path, changed((SECTION, 'kind = "odd"'), NO_SPLIT))
+    assert answer.startswith("study.toml:5: task: ")
+    assert said in answer
+
+
 class Unsure(Half):
     """Fails when it is asked what it cannot do."""
 

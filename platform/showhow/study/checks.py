@@ -21,6 +21,7 @@ from showhow.study.arms import compare_faults
 from showhow.study.filling import both
 from showhow.study.search_space import Grid
 from showhow.study.variants import EXPLANATION, NOT_SEARCHED, VARIED, alike_faults, target, variant_faults
+from showhow.tasks.breaches import task_breach
 from showhow.tasks.explain import Level
 
 if TYPE_CHECKING:
@@ -140,6 +141,9 @@ def stop_faults(study: "Study") -> Iterator[Fault]:
 
 def trial_faults(study: "Study", trial: Trial) -> Iterator[Fault]:
     """Find what is wrong with one trial beyond its sections."""
+    if broken := task_breach(trial.task):
+        yield Fault("task", broken)
+        return
     yield from trial.dataset_faults()
     yield from model_faults(trial, study.resources.gpus_per_device)
     yield from layout_faults(trial, study.resources, study.sharding)
