@@ -6,6 +6,7 @@ that is not built in, or when the catalogue is listed. What a study file says of
 read, so that a class may be registered at any time before.
 """
 
+import contextlib
 import inspect
 import json
 import re
@@ -77,7 +78,8 @@ class Catalogue(Generic[T]):
         if kind in self._offers():
             self._loaded[kind] = self._load(kind)
             return self._loaded[kind]
-        raise UserError(f'got "{kind}".{nearest(kind, self.kinds)} Allowed: {", ".join(self.kinds)}')
+        allowed = f"Allowed: {', '.join(self.kinds)}" if self.kinds else "There are none"
+        raise UserError(f'got "{kind}".{nearest(kind, self.kinds)} {allowed}')
 
     def listed(self) -> Iterator[tuple[str, type[T] | UserError]]:
         """Yield each kind with its class, or with the reason why a package's cannot be used."""
@@ -147,6 +149,8 @@ class Catalogue(Generic[T]):
         missing = dict.fromkeys([*own, *sorted(getattr(cls, "__abstractmethods__", ()))])
         if missing:
             yield f"must define {', '.join(missing)} (see showhow.{base})"
+        members = (name for name in vars(self.base) if not name.startswith("_"))
+        yield from filter(None, (_other_form(cls, name, self.base) for name in members))
         if not (cls.__dict__.get("__doc__") or "").strip():
             yield "must have a docstring, whose first paragraph says in the catalogue what it does"
 
@@ -181,6 +185,21 @@ def _is_inherited(cls: type, name: str, base: Any) -> bool:
     """True where a class does not define a member, or has it from the base of all."""
     there = inspect.getattr_static(cls, name, _ABSENT)
     return there is _ABSENT or there is inspect.getattr_static(base, name, _ABSENT)
+
+
+def _other_form(cls: type, name: str, base: Any) -> str | None:
+    """Say how a member differs in form from the base's: a property, or a function that takes what the base's takes."""
+    own, there = inspect.getattr_static(cls, name, None), inspect.getattr_static(base, name)
+    if isinstance(there, property):
+        return f"must define {name} as a property (@property)" if inspect.isfunction(own) else None
+    if not inspect.isfunction(there):
+        return None
+    takes = list(inspect.signature(there).parameters)
+    if inspect.isfunction(own):
+        with contextlib.suppress(TypeError):
+            inspect.signature(own).bind(*takes)
+            return None
+    return f"must define {name} as a function of ({', '.join(takes)})"
 
 
 def _name_of(cls: type) -> str:

@@ -7,14 +7,16 @@ A metric of a whole run stands alone (`train_loss`); one measured on a split car
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from inspect import signature
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 from showhow.errors import UserError
 from showhow.kinds import Catalogue
 
-Direction = Literal["higher", "lower"] | None
+_Better = Literal["higher", "lower"]
+Direction = _Better | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,24 @@ def _called(cls: type) -> str | None:
     return name if isinstance(name, str) and name not in _BY_NAME else None
 
 
-METRICS: Catalogue[Metric] = Catalogue(
+class _OwnMetrics(Catalogue[Metric]):
+    """The metrics of users and of packages."""
+
+    def _breaches(self, cls: type) -> Iterator[str]:
+        yield from super()._breaches(cls)
+        better = getattr(cls, "better", None)
+        if better not in (None, *get_args(_Better)):
+            yield f'has better = {better!r}, must be "higher", "lower" or None'
+        yield from (f"must say its {name} as text" for name in ("unit", "meaning") if not _is_text(cls, name))
+        if signature(cls).parameters:
+            yield "must be made without arguments"
+
+
+def _is_text(cls: type, name: str) -> bool:
+    return isinstance(getattr(cls, name, ""), str)
+
+
+METRICS: Catalogue[Metric] = _OwnMetrics(
     Metric, {}, "showhow.metrics", ("name", "unit", "better", "meaning", "measure"), _called
 )
 

@@ -116,8 +116,9 @@ def test_a_point_stands_among_the_params_also_where_an_axis_names_a_variant(sett
 def test_a_trial_is_rebuilt_from_what_its_run_recorded_whatever_is_searched(tiny_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "axes.toml"
     axes = 'samples = 2\nlearning_rate = { log_uniform = [1e-4, 1e-2] }\n"model.layers" = { grid = [1, 2] }\n'
+    axes += 'method = { grid = ["plain", "mixup"] }\n"method.mixup.alpha" = { grid = [0.3, 0.7] }\n'
     text = tiny_file.read_text().replace("\nlayers = 1", "").replace("learning_rate = 3e-3\n", "")
-    path.write_text(text.replace("[search]\n", f"[search]\n{axes}"))
+    path.write_text(text.replace("[search]\n", f"[search]\n{axes}") + '\n[method.mixup]\nkind = "sftmix"\n')
     study = Study.load(path)
     folder = StudyFolder(tmp_path, study.name)
     folder.make()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from showhow.sections.stopping import NoStopping
+from showhow.study.plan import planned_trials
 from showhow.study.search_space import Grid
 from showhow.study.study import Study
 from showhow.sweep.arbiter import Arbiter
@@ -115,6 +116,20 @@ def test_optuna_comes_to_prefer_what_did_well(study: Study) -> None:
     late = [abs(rate - 5e-3) for rate in rates[12:]]
     early = [abs(rate - 5e-3) for rate in rates[:4]]
     assert sum(late) / len(late) < sum(early) / len(early)
+
+
+def test_optuna_searches_the_axes_of_a_variant_in_its_arms_alone(study: Study) -> None:
+    changes = {
+        "method": {"mixup": {"kind": "sftmix"}},
+        "search.method": {"grid": ["plain", "mixup"]},
+        "search.method.mixup.alpha": {"uniform": [0.1, 0.9]},
+        "search.algorithm": "optuna",
+        "compare.by": ["method", "explanation"],
+    }
+    study = study.with_changes(changes)
+    points = [run.trial.point for run in proposer_of(study) if run.seed == study.seeds[0]]
+    assert len(points) == len(planned_trials(study))
+    assert [("method.mixup.alpha" in point) for point in points] == [point["method"] == "mixup" for point in points]
 
 
 def test_optuna_searches_each_arm_in_each_setting_by_itself_and_fixes_both(study: Study) -> None:

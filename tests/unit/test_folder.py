@@ -27,6 +27,24 @@ def test_the_same_study_goes_on_in_its_folder(tmp_path: Path) -> None:
     assert json.loads(before) == study.definition()
 
 
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (("method", {"kind": "mine"}), r'study\.json cannot be read: method\.kind: got "mine"\. .*must be registered'),
+        (("evaluation", {"metrics": ["mine"]}), r'evaluation\.metrics: got "mine"\. .*must be registered before'),
+        (
+            ("seeds", []),
+            r"cannot be read: seeds: got \[\], must not be empty\. Run the study again under another name$",
+        ),
+    ],
+)
+def test_a_stored_study_whose_classes_are_not_here_says_so(tmp_path: Path, now: tuple[str, object], said: str) -> None:
+    folder = claimed(tmp_path)
+    folder.definition.write_text(json.dumps(json.loads(folder.definition.read_text()) | {now[0]: now[1]}))
+    with pytest.raises(UserError, match=said):
+        folder.study()
+
+
 @pytest.mark.parametrize("change", [("How much", "How many"), ("cpus_per_device = 1", "cpus_per_device = 2")])
 def test_what_changes_no_result_may_change(tmp_path: Path, change: tuple[str, str]) -> None:
     claimed(tmp_path).claim(load(tmp_path, changed(change)))

@@ -18,7 +18,7 @@ from showhow.cli.main import DONE, main
 from showhow.errors import UserError
 from showhow.kinds import Catalogue, register, registered
 from showhow.methods import METHOD_KINDS
-from showhow.methods.base import Method
+from showhow.methods.base import Method, Setup
 from showhow.methods.bench import Bench, Data, Model
 from showhow.metrics import METRICS, Metric, Reply, find, on_split
 from showhow.study.study import Study
@@ -169,6 +169,35 @@ class Accuracy(Length):
     name = "accuracy"
 
 
+class OtherRun(Method):
+    """Takes nothing."""
+
+    kind: Literal["other_run"] = "other_run"
+
+    def run(self) -> Model:  # type: ignore[override]
+        raise NotImplementedError
+
+
+class NoProperty(Parity):
+    """Gives its answers as a function."""
+
+    kind: Literal["no_property"] = "no_property"  # type: ignore[assignment]
+
+    def answers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("0", "1")
+
+
+class Upwards(Length):
+    """Says what it does not know, and needs to be told more."""
+
+    name = "upwards"
+    unit = 3  # type: ignore[assignment]
+    better = "up"  # type: ignore[assignment]
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
@@ -176,6 +205,9 @@ class Accuracy(Length):
         (BuiltIn, ['BuiltIn has the kind "listops", which is built in']),
         (Bare, ["Bare must define text_format, draw, solve", "example_question", "must have a docstring"]),
         (NoRun, ["NoRun must define run (see showhow.Method)"]),
+        (OtherRun, ["OtherRun must define run as a function of (self, bench, prepared)"]),
+        (NoProperty, ["NoProperty must define answers as a property (@property)"]),
+        (Upwards, ["better = 'up'", '"higher", "lower" or None', "its unit as text", "made without arguments"]),
         (Accuracy, ["Accuracy must say what it is called", "other than what is measured anyway"]),
         (int, ["cannot be registered; derive a class from one of", "showhow.Metric", "showhow.Task"]),
         ("parity", ["'parity' cannot be registered"]),
@@ -200,6 +232,51 @@ def test_a_registered_metric_is_found_by_its_logged_name_and_unknown_ones_are_an
     assert Length().measure([reply, reply]) == 2
     with pytest.raises(KeyError):
         find("test/nothing")
+
+
+def test_a_study_that_names_a_metric_where_there_are_none_is_told_so(tmp_path: Path) -> None:
+    every = ("every_examples = 160", 'every_examples = 160\nmetrics = ["length"]')
+    assert 'evaluation.metrics: got "length". There are none; metrics of your own' in complaint(
+        tmp_path, changed(every)
+    )
+
+
+BROKEN = [
+    ({"draw": lambda task, rng: 1 // 0}, 'a problem of the task "odd" cannot be made: ZeroDivisionError'),
+    ({"draw": lambda task, rng: "1?"}, "draw of the task \"odd\" must return a Problem, got '1?'"),
+    ({"text_format": property(lambda task: " ")}, 'text_format of the task "odd" must be a TextFormat'),
+    ({"answers": property(lambda task: ())}, 'answers of the task "odd" must not be empty'),
+    ({"largest_number": property(lambda task: "9")}, "must be a whole number, got '9'"),
+    ({"distinct_questions": property(lambda task: "many")}, "must be a whole number or None"),
+]
+
+
+@pytest.mark.usefixtures("ours")
+@pytest.mark.parametrize(("members", "said"), BROKEN)
+def test_a_task_of_which_no_problem_can_be_made_is_refused_when_a_study_is_checked(
+    tmp_path: Path, members: dict[str, object], said: str
+) -> None:
+    kind = {"__annotations__": {"kind": Literal["odd"]}, "kind": "odd"}
+    register(type("Odd", (Parity,), {"__doc__": "Odd.", "__module__": __name__, **kind, **members}))
+    answer = complaint(tmp_path, changed((SECTION, 'kind = "odd"'), NO_SPLIT))
+    assert answer.startswith("study.toml:5: task: ")
+    assert said in answer
+
+
+class Unsure(Half):
+    """Fails when it is asked what it cannot do."""
+
+    kind: Literal["unsure"] = "unsure"  # type: ignore[assignment]
+
+    def unfit(self, setup: Setup) -> Iterator[str]:
+        raise LookupError("nowhere")
+
+
+@pytest.mark.usefixtures("ours")
+def test_a_method_that_fails_when_it_is_asked_is_named(tmp_path: Path) -> None:
+    register(Unsure)
+    answer = complaint(tmp_path, changed() + '\n[method]\nkind = "unsure"\n')
+    assert 'the method "unsure" fails in unfit: LookupError: nowhere' in answer
 
 
 PACKAGE = '''

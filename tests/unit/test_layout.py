@@ -62,9 +62,9 @@ def test_every_module_says_what_it_owns() -> None:
     assert undocumented == []
 
 
-def loaded_by(code: str) -> set[str]:
-    """The heavy modules that a fresh interpreter has loaded after running the code."""
-    show = f"import sys; print('LOADED', *(name for name in {HEAVY!r} if name in sys.modules))"
+def loaded_by(code: str, names: tuple[str, ...] = HEAVY) -> set[str]:
+    """Those of some modules that a fresh interpreter has loaded after running the code."""
+    show = f"import sys; print('LOADED', *(name for name in {names!r} if name in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{show}"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
@@ -100,6 +100,11 @@ def test_the_core_and_the_commands_that_start_nothing_load_nothing_heavy() -> No
     imports = [f"import showhow{name}" for name in names] + ["showhow.Study, showhow.UserError"]
     calls = [f"assert showhow.cli.main.main({arguments!r}) == 0" for arguments in COMMANDS]
     assert loaded_by("\n".join(imports + calls)) == set()
+
+
+def test_checking_a_study_whose_task_needs_no_arrays_loads_no_numpy() -> None:
+    code = f"from showhow.cli.main import main\nassert main(['check', {STUDY!r}]) == 0"
+    assert loaded_by(code, ("numpy",)) == set()
 
 
 @pytest.mark.parametrize("path", files(ROOT / "search_spaces", "*.toml"), ids=lambda path: path.stem)

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -79,12 +80,30 @@ def test_a_constructed_study_with_faults_says_them_when_it_is_checked() -> None:
         ({"name": "a/b"}, 'Study.with_changes: name: got "a/b"'),
         ({"seeds": [object()]}, "Study.with_changes: seeds[0]: got <object object"),
         ({"recipe": None}, "recipe: is missing"),
+        ({"question": "\ud800"}, "Study.with_changes: question: is not UTF-8 text"),
+        ({3: 32}, 'settings have dotted names, as in {"recipe.batch_size": 32}; got 3'),
+        ({"recipe..batch_size": 32}, "got 'recipe..batch_size'"),
+        ([("name", "a")], "Study.with_changes: takes a mapping such as"),
     ],
 )
 def test_a_mistake_in_python_is_named_by_its_key(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as caught:
         Study.of(**VALUES).with_changes(changes)
     assert said in str(caught.value)
+
+
+def test_a_section_that_holds_itself_is_refused() -> None:
+    endless: dict[str, Any] = {}
+    endless["task"] = endless
+    with pytest.raises(UserError, match=r"^Study\.of: is nested too deeply"):
+        Study.of(**VALUES | {"task": endless})
+
+
+def test_numbers_of_numpy_and_ranges_are_numbers_and_lists(tmp_path: Path) -> None:
+    changes = {"seeds": range(2), "recipe.batch_size": np.int64(8)}
+    assert Study.of(**VALUES).with_changes(changes) == Study.of(**VALUES).with_changes(
+        {"seeds": [0, 1], "recipe.batch_size": 8}
+    )
 
 
 def test_sections_in_python_are_answered_as_those_of_a_file() -> None:
@@ -179,6 +198,7 @@ def test_a_budget_in_another_unit_pays_for_more_examples_where_they_are_shorter(
         (budgeted("steps", 3), 'budget.unit: got "steps", must be one of: examples, tokens, flops.'),
         (budgeted("flops", 0), "budget.amount: got 0, must be above 0"),
         (budgeted("tokens", 30), "budget.amount: got 30 tokens, with which no run can begin: the first batch of 16"),
+        (budgeted("examples", 0.5), "budget.amount: got 0.5, must be at least 1, as unit is examples"),
         (budgeted("examples", 8), "budget.amount: got 8, which is less than one batch"),
         (
             budgeted("tokens", 10_000).replace("batch_size = 16", "batch_size = 16\nwarmup_examples = 5_000"),

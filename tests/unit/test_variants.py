@@ -157,6 +157,24 @@ MISTAKES = [
         "[adapter.none]",
         ['a variant may not be called "none"'],
     ),
+    (
+        'adapter = { grid = ["lora", "wide", "bare"] }',
+        ADAPTERS + '[adapter.bare]\nkind = "lora"\n',
+        "[adapter.bare]",
+        ['the variants "lora" and "bare" are the same; remove one'],
+    ),
+    (
+        'adapter = { grid = ["lora", "dora"] }',
+        ADAPTERS.replace("wide", "dora"),
+        "[adapter.dora]",
+        ['the variant "dora" is of the kind "lora"; rename it'],
+    ),
+    (
+        'adapter = { grid = ["lora", " "] }',
+        ADAPTERS.replace("wide", '" "'),
+        '[adapter." "]',
+        ['a variant needs a name that can be printed, got " "'],
+    ),
     ('method = "optuna"', "", "method =", ['got "optuna", but method is an axis', 'set by algorithm = "optuna"']),
     ('method = { grid = ["plian"] }', "", "method =", ['"plian" is neither a variant', 'Did you mean "plain"?']),
     ('task = { grid = ["imported"] }', "", "task = {", ["is both searched and set in [task]"]),
@@ -178,6 +196,16 @@ def test_a_mistake_in_variants_is_answered_with_its_line_and_what_is_allowed(
     assert f"study.toml:{line_of(text, place)}: " in answer
     for part in said:
         assert part in answer
+
+
+def test_variants_of_the_same_fields_differ_where_one_is_searched(tmp_path: Path) -> None:
+    axes = 'adapter.grid = ["lora", "bare"]\nadapter.bare.rank.grid = [4, 8]'
+    text = changed(HUB, (LR, f"{LR}\n{axes}")) + '[adapter.lora]\nkind = "lora"\n[adapter.bare]\nkind = "lora"\n'
+    assert {trial.adapter.rank for trial in load(tmp_path, text).trials if isinstance(trial.adapter, Lora)} == {
+        4,
+        8,
+        16,
+    }
 
 
 def test_a_kind_picked_without_a_table_that_needs_one_is_placed_at_the_axis(tmp_path: Path) -> None:

@@ -192,10 +192,17 @@ def test_what_is_no_table_is_refused(frame: Any, said: str) -> None:
         verdict(frame)
 
 
-@pytest.mark.parametrize("marks", [{"chance": -0.1}, {"baseline": 1.1}, {"chance": 0.96}, {"solved_at": math.nan}])
-def test_impossible_marks_are_refused(marks: dict[str, float]) -> None:
+IMPOSSIBLE = [{"chance": -0.1}, {"baseline": 1.1}, {"chance": 0.96}, {"solved_at": math.nan}]
+
+
+@pytest.mark.parametrize("marks", [*IMPOSSIBLE, {"chance": "0.1"}, {"chance": None}, {"baseline": [0.1]}])
+def test_impossible_marks_are_refused(marks: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         verdict(table(GOOD), **marks)
+
+
+def test_columns_may_be_whatever_yields_values() -> None:
+    assert verdict({name: iter(values) for name, values in table(GOOD).items()}) == verdict(table(GOOD))
 
 
 def test_another_duplicate_may_be_a_trial_of_its_own() -> None:

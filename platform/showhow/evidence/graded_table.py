@@ -50,11 +50,12 @@ def _as_frame(frame: Any) -> "pandas.DataFrame":
     import pandas
 
     if isinstance(frame, Mapping):
-        lengths = {name: len(_column(name, column)) for name, column in frame.items()}
+        frame = {name: _column(name, column) for name, column in frame.items()}
+        lengths = {name: len(column) for name, column in frame.items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
             raise UserError(f"the columns of a table are equally long; got {listed}")
-        frame = pandas.DataFrame({name: _column(name, column) for name, column in frame.items()})
+        frame = pandas.DataFrame(frame)
     if not isinstance(frame, pandas.DataFrame):
         raise UserError(f"a table is a pandas DataFrame or a mapping of columns by name; got {type(frame).__name__}")
     columns = [str(name) for name in frame.columns]

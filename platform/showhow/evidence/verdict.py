@@ -4,6 +4,7 @@ What a table must look like is checked in graded_table.py.
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from showhow.errors import UserError
@@ -61,8 +62,10 @@ def verdict(
 
 def _check_marks(chance: float, baseline: float | None, solved_at: float) -> None:
     for name, value in (("chance", chance), ("baseline", baseline), ("solved_at", solved_at)):
-        if value is not None and not 0.0 <= value <= 1.0:
-            raise UserError(f"{name} is a share of the questions, from 0 to 1; got {value:g}")
+        if value is None and name == "baseline":
+            continue
+        if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
+            raise UserError(f"{name} is a share of the questions, from 0 to 1; got {value!r}")
     guessing = max(chance, baseline or 0.0)
     if solved_at <= guessing:
         raise UserError(f"solved_at = {solved_at:g} must lie above what guessing gives, {guessing:g}")

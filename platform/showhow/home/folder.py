@@ -6,9 +6,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from showhow.errors import UserError, nearest
 from showhow.fingerprint import Json, placeless
+from showhow.sections.faults import faults_of
 from showhow.study.study import NOT_COMPUTED, Study
+
+_AGAIN = "Run the study again under another name"
+_REGISTER = (
+    "A class of your own must be registered before: in Python import it and call showhow.results, showhow.export or "
+    "showhow.predict; the command finds classes of installed packages, by their entry points"
+)
 
 
 def home_folder() -> Path:
@@ -61,10 +70,15 @@ class StudyFolder:
         """Return the study that the folder was claimed for. Raises UserError when its definition cannot be read."""
         try:
             return Study.model_validate_json(self.definition.read_bytes(), strict=True)
-        except (OSError, ValueError) as error:
+        except ValidationError as error:
+            faults = faults_of(error, Study)
+            is_unknown = any(key.endswith("kind") or key == "evaluation.metrics" for key, _ in faults)
+            said = "; ".join(f"{key}: {message}" for key, message in faults).rstrip(".")
             raise UserError(
-                f"{self.definition} cannot be read ({error}); run the study again under another name"
+                f"{self.definition} cannot be read: {said}. {_REGISTER if is_unknown else _AGAIN}"
             ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.definition} cannot be read ({error}). {_AGAIN}") from None
 
     def claim(self, study: Study) -> None:
         """Take the folder for a study, or go on with the same study in it. Raises UserError when another study has

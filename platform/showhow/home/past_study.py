@@ -123,7 +123,8 @@ class PastStudy:
 
     def trial(self, run: PastRun) -> Trial:
         """Return the trial of a run, rebuilt from its value on each axis."""
-        point: dict[str, Any] = {axis: run.start.params[axis] for axis in self.study.search.axes}  # all scalars
+        params: dict[str, Any] = run.start.params  # of axes scalars; those of other variants are not among them
+        point = {axis: params[axis] for axis in self.study.search.axes if axis in params}
         return self.study.trial(run.start.trial, point)
 
     @property

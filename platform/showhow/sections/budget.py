@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from showhow.methods.bench import Spent, Unit
+from showhow.sections.faults import Fault, refuse
 from showhow.sections.scalars import STRICT
 
 
@@ -20,6 +21,12 @@ class Budget(BaseModel):
 
     unit: Unit
     amount: Annotated[float, Field(gt=0.0)]
+
+    @model_validator(mode="after")
+    def _has_an_example(self) -> Self:
+        if self.unit == "examples" and self.amount < 1:
+            refuse([Fault("amount", f"got {self.amount:g}, must be at least 1, as unit is examples")])
+        return self
 
 
 @dataclass

@@ -154,7 +154,7 @@ class _Walk:
             self._is_by_kind = False
         elif self._is_by_kind and part.startswith(NAME_MARK):
             self._called(part.removeprefix(NAME_MARK))
-        elif len(self._owners) > 1 and not self._is_entry and self._tagged(part):
+        elif len(self._owners) > 1 and not (self._is_entry or self._is_by_kind) and self._tagged(part):
             self._owners = self._tagged(part)
         else:
             self._field(part)

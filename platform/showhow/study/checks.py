@@ -20,7 +20,8 @@ from showhow.sections.trial import Trial
 from showhow.study.arms import compare_faults
 from showhow.study.filling import both
 from showhow.study.search_space import Grid
-from showhow.study.variants import EXPLANATION, NOT_SEARCHED, VARIED, target, variant_faults
+from showhow.study.variants import EXPLANATION, NOT_SEARCHED, VARIED, alike_faults, target, variant_faults
+from showhow.tasks.breaches import task_breach
 from showhow.tasks.explain import Level
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def section_faults(study: "Study") -> Iterator[Fault]:
     for section in VARIED:
         is_set = section in study.model_fields_set
         yield from variant_faults(section, getattr(study, section), study.search.axes.get(section), is_set)
+        yield from alike_faults(section, getattr(study, section), study.search.axes)
     yield from _recipe_faults(study)
     levels_are_missing = EXPLANATION not in study.search.axes  # which is said already
     for fault in compare_faults(study.search, study.compare):
@@ -139,17 +141,27 @@ def stop_faults(study: "Study") -> Iterator[Fault]:
 
 def trial_faults(study: "Study", trial: Trial) -> Iterator[Fault]:
     """Find what is wrong with one trial beyond its sections."""
+    if broken := task_breach(trial.task):
+        yield Fault("task", broken)
+        return
     yield from trial.dataset_faults()
     yield from model_faults(trial, study.resources.gpus_per_device)
     yield from layout_faults(trial, study.resources, study.sharding)
     yield from vllm_faults(trial, study.sharding)
     yield from budget_faults(trial)
-    recipe, examples = trial.recipe, planned_examples(trial)
+    yield from (Fault("method", message) for message in _unfit(study, trial))
+
+
+def _unfit(study: "Study", trial: Trial) -> list[str]:
+    """Ask the method, which may be a user's, why it cannot be used so."""
+    recipe, examples, devices = trial.recipe, planned_examples(trial), study.resources.devices_per_trial
     batches = None if examples is None else examples // recipe.batch_size
-    devices = study.resources.devices_per_trial
     known = 1 if devices == "auto" else devices
     setup = Setup(trial.level, recipe.batching, recipe.batch_size, _has_encoder(trial), known, batches)
-    yield from (Fault("method", message) for message in trial.method.unfit(setup))
+    try:
+        return [str(message) for message in trial.method.unfit(setup)]
+    except Exception as error:  # noqa: BLE001 - of a user's class, and said as its fault
+        return [f'the method "{trial.method.kind}" fails in unfit: {type(error).__name__}: {error}']
 
 
 def _has_encoder(trial: Trial) -> bool | None:

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time
+from numbers import Integral
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -23,8 +24,11 @@ from showhow.study.variants import table_of, target
 
 _MOST_BYTES = 1_000_000
 _DEEPEST = 20  # sections within sections; a study has 4
+_CHANGES = '{"recipe.batch_size": 32}'
 _TOO_DEEP = "is nested too deeply; a study has sections and settings in them"
 _TOO_LARGE = "is beyond the whole numbers of TOML, which are 64 bits wide"
+_NO_TEXT = "is not UTF-8 text"
+_UNREADABLE = (_TOO_DEEP, _TOO_LARGE, _NO_TEXT)  # nothing else of such a study can be looked at
 _BELOW = 2**63  # whole numbers in TOML are 64 bits wide
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
 _NAMES_OF_ITS_OWN = re.compile(r" \('.*\)")
@@ -62,13 +66,18 @@ class Source:
             source = source._with(f"--set {change}", *_setting(change))
         if name is not None:
             source = source._with(f"--name {name}", "name", name)
-        source.refuse(fault for fault in source.unusable() if fault.message in (_TOO_DEEP, _TOO_LARGE))
+        source.refuse(fault for fault in source.unusable() if fault.message in _UNREADABLE)
         return source
 
     @classmethod
     def of(cls, what: str, sections: Mapping[str, Any]) -> "Source":
         """Take the sections of a study that was made in Python. what: in place of a file, where a fault is named."""
-        return cls(Path(what), _plain(sections), {}, {})
+        try:
+            source = cls(Path(what), _plain(sections), {}, {})
+        except RecursionError:
+            raise UserError(f"{what}: {_TOO_DEEP}") from None
+        source.refuse(fault for fault in source.unusable() if fault.message in _UNREADABLE)
+        return source
 
     def unusable(self) -> list[Fault]:
         """Find what TOML can say and no setting can be."""
@@ -87,17 +96,22 @@ class Source:
     def changed(self, changes: Mapping[str, Any]) -> "Source":
         """Return the source with some settings changed; None leaves one out. An axis takes the place of the value that
         its field has, for as a study is stored every field has one."""
+        if not isinstance(changes, Mapping):
+            raise UserError(f"{self.path}: takes a mapping such as {_CHANGES}; got {changes!r}")
+        if wrong := [key for key in changes if not (isinstance(key, str) and all(key.split(".")))]:
+            raise UserError(f"{self.path}: settings have dotted names, as in {_CHANGES}; got {wrong[0]!r}")
+        changes = Source.of(str(self.path), changes).values
         values: dict[str, Any] = _plain(self.values)
         search = values.get("search", {})
         axes = dict(named_axes(search))
         for key, value in sorted(changes.items(), key=lambda change: not _is_axis(change[0])):
             if _is_axis(key):
-                name, axis = _axis_set(key.removeprefix("search.").removeprefix("recipe."), _plain(value))
+                name, axis = _axis_set(key.removeprefix("search.").removeprefix("recipe."), value)
                 _put(axes, name, axis)
                 if axis is not None:
                     _make_room(values, name)
             else:
-                _put(*_table_of(values, key), _plain(value))
+                _put(*_table_of(values, key), value)
         settings = {name: value for name, value in search.items() if name in SearchSpace.model_fields}
         values["search"] = {**settings, "axes": axes}
         return Source(self.path, values, self.lines, self.options)
@@ -146,8 +160,10 @@ def _plain(value: Any) -> Any:
         return _plain(value.model_dump(mode="json"))
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return [_plain(inner) for inner in value]
+    if isinstance(value, Integral) and not isinstance(value, int):  # of numpy
+        return int(value)
     return str(value) if isinstance(value, PurePath) else value
 
 
@@ -243,16 +259,22 @@ def _unusable(value: Any, key: str = "", depth: int = 0) -> Iterator[Fault]:
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
             part = f".{name}" if isinstance(value, dict) else f"[{name}]"
             yield from _unusable(inner, f"{key}{part}".lstrip("."), depth + 1)
-    elif isinstance(value, int) and not -_BELOW <= value < _BELOW:
-        yield Fault(key, _TOO_LARGE)
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield Fault(key, f"got {value}, must be a finite number")
-    elif isinstance(value, date | time):
-        yield Fault(key, f"got {value}, a date or time, which no setting is; text stands in quotes")
-    elif not isinstance(value, int | float | str | None):
-        yield Fault(
-            key, f"got {value!r}, which no setting is; a setting is a number, text, true, false, a list or a table"
-        )
+    elif fault := _no_value(value):
+        yield Fault(key, fault)
+
+
+def _no_value(value: Any) -> str | None:
+    if isinstance(value, int) and not -_BELOW <= value < _BELOW:
+        return _TOO_LARGE
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"got {value}, must be a finite number"
+    if isinstance(value, str) and value.encode(errors="replace").decode() != value:
+        return _NO_TEXT
+    if isinstance(value, date | time):
+        return f"got {value}, a date or time, which no setting is; text stands in quotes"
+    if isinstance(value, int | float | str | None):
+        return None
+    return f"got {value!r}, which no setting is; a setting is a number, text, true, false, a list or a table"
 
 
 def _names(key: str) -> Iterator[str]:

@@ -137,8 +137,27 @@ def variant_faults(section: str, given: Any, axis: Any, is_set: bool) -> Iterato
             f"{section} is both searched and set in [{section}]; name the variants, as in [{section}.{axis.grid[0]}]"
         )
         yield Fault(f"search.{section}", f"{message}, or remove the axis")
-    for name in names if isinstance(axis, Grid) else []:
+    if isinstance(axis, Grid) and names:
+        yield from _name_faults(section, given, axis)
+
+
+def _name_faults(section: str, given: dict[str, Any], axis: Grid) -> Iterator[Fault]:
+    for name in given:
         if is_no_adapter(section, name):
             yield Fault(f"{section}.{name}", f'a variant may not be called "{name}", which stands for no adapter')
         elif name not in axis.grid:
             yield Fault(f"{section}.{name}", f"no axis names this variant; add it to search.{section}, or remove it")
+        elif not (name.strip() and name.isprintable()):
+            yield Fault(f"{section}.{name}", f"a variant needs a name that can be printed, got {json.dumps(name)}")
+        elif name in VARIED[section].classes and given[name].kind != name:
+            yield Fault(f"{section}.{name}", f'the variant "{name}" is of the kind "{given[name].kind}"; rename it')
+
+
+def alike_faults(section: str, given: Any, axes: Iterable[str]) -> Iterator[Fault]:
+    """Name variants that are the same as one before, where no axis sets a field of either."""
+    searched = {target(axis).variant for axis in axes if target(axis).section == section}
+    seen: dict[str, str] = {}
+    for name, one in given.items() if isinstance(given, dict) else ():
+        first = seen.setdefault(one.model_dump_json(), name) if name not in searched else name
+        if first != name:
+            yield Fault(f"{section}.{name}", f'the variants "{first}" and "{name}" are the same; remove one')

@@ -20,7 +20,7 @@ from showhow.sections.arm import Arm
 from showhow.sections.scalars import Scalar
 from showhow.sections.trial import Trial
 from showhow.seeds import seed_for
-from showhow.study.search_space import Axis, Grid, Integers, LogUniform, Uniform
+from showhow.study.search_space import Axis, Grid, Integers, LogUniform, Uniform, applies
 from showhow.study.study import Study
 from showhow.sweep.arbiter import Arbiter
 from showhow.tasks.explain import Level
@@ -111,7 +111,8 @@ class TreeParzen:
         """Choose the next point of an arm in a setting, or the one that a trial of this name had in an earlier
         session."""
         fixed: dict[str, Scalar] = {**arm.values, **setting}
-        free = {axis: _distribution(values) for axis, values in self._study.search.axes.items() if axis not in fixed}
+        axes = {axis: values for axis, values in self._study.search.axes.items() if applies(axis, fixed)}
+        free = {axis: _distribution(values) for axis, values in axes.items() if axis not in fixed}
         tpe = self._optuna[group_of(arm.name, setting)]
         if name in self._params:
             tpe.enqueue_trial({axis: self._params[name][axis] for axis in free})

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import starmap
 
-import numpy as np
-
 from showhow.tasks.base import Problem, TextFormat
 
 
@@ -65,6 +63,8 @@ _KINDS = _Kinds()
 
 def count_symbols(texts: Sequence[str]) -> int:
     """Return how many symbols some texts have together: as `symbols` finds, without splitting them."""
+    import numpy as np  # loads for 60 ms
+
     kinds = "\n".join(["", *texts, ""]).translate(_KINDS)  # a line break is a symbol and keeps the texts apart
     kind = np.frombuffer(kinds.encode("ascii"), dtype=np.uint8)
     number, word = kind == ord(_NUMBER), kind == ord(_WORD)

@@ -9,13 +9,13 @@ import random
 from array import array
 from bisect import bisect_right as bisect
 from functools import lru_cache
-from typing import TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, TypeAlias
 
 from showhow.tasks.listops.expression import CLOSE, OPERATORS, Expression, Operator
 from showhow.tasks.listops.odds import SHORTEST, Bounds, odds
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # Running totals of probabilities: bisected by a number uniform in [0, 1), they pick an index.
 Totals: TypeAlias = "array[float]"
@@ -79,6 +79,8 @@ def _operator_lengths(bounds: Bounds, depth: int, arguments: int, total: int) ->
     return _totals(weights)
 
 
-def _totals(weights: npt.ArrayLike) -> Totals:
+def _totals(weights: "npt.ArrayLike") -> Totals:
+    import numpy as np  # loads for 60 ms
+
     totals = np.cumsum(weights)
     return array("d", (totals / totals[-1]).tobytes())

@@ -7,19 +7,20 @@ thrown away until one has min_length < length < max_length.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from showhow.tasks.listops.expression import OPERATORS
+
+if TYPE_CHECKING:
+    import numpy as np  # loads for 60 ms, and only ListOps needs it
+    import numpy.typing as npt
 
 OPERATOR_SHARE = 0.25
 SHORTEST = 4  # `[MAX 1 2 ]`
 LEAST_PROBABILITY = 1e-200  # products of rarer events leave the range of floating point
 LARGEST_COUNT = 1e100  # and so do products of larger counts
 
-Lengths = npt.NDArray[np.float64]
+Lengths: TypeAlias = "npt.NDArray[np.float64]"
 
 
 class Bounds(NamedTuple):
@@ -69,6 +70,8 @@ def count_expressions(bounds: Bounds, largest: int) -> float:
 def _by_length(bounds: Bounds, deepest: float, number: float, operator: float) -> Weights:
     """Add up by length, from the greatest depth to the root, what weighs so much per number (at the greatest depth:
     `deepest`) and per operator and number of arguments."""
+    import numpy as np
+
     operators = np.zeros(bounds.max_length)  # there are none at the greatest depth
     rows: dict[int, Row] = {}
     for depth in range(bounds.max_depth, 1, -1):
@@ -80,6 +83,8 @@ def _by_length(bounds: Bounds, deepest: float, number: float, operator: float) -
 
 
 def _row(operators: Lengths, number: float, max_arguments: int) -> Row:
+    import numpy as np
+
     nodes, operator_first = [np.eye(1, len(operators))[0]], [np.zeros(len(operators))]
     for _ in range(max_arguments):
         operator_first.append(np.convolve(nodes[-1], operators)[: len(operators)])
