@@ -197,7 +197,7 @@ def _run(chosen: argparse.Namespace) -> int:
     runs = len(planned_trials(study)) * len(study.seeds)
     console.print(f"{study.name} · {study.question}", soft_wrap=True)
     _print_notes(study, is_for_this_machine=False)  # whether there is room the cluster says
-    screen = LiveTable(console, runs) if console.is_terminal else PlainLines(console)
+    screen = LiveTable(console, runs, study.by) if console.is_terminal else PlainLines(console)
     try:
         result = run_study(study, chosen.address, watchers=[screen], say=screen.say)
     except KeyboardInterrupt:

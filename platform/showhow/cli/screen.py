@@ -4,13 +4,14 @@ A watcher of the event stream, like the trackers; it stores nothing of its own.
 """
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from showhow.evidence.settings import settings_in_words
+from showhow.evidence.settings import axis_in_words, settings_in_words
 from showhow.metrics import VALIDATION, on_split
 from showhow.tracking.runs import RunRecord, StudyRecord
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyStarted
@@ -61,9 +62,10 @@ class LiveTable:
     """A table of the runs that is redrawn while they train. Runs that ended earlier are left out when the screen is
     full."""
 
-    def __init__(self, console: Console, runs: int) -> None:
-        """`runs`: how many the study has in all, at most."""
+    def __init__(self, console: Console, runs: int, by: Sequence[str]) -> None:
+        """`runs`: how many the study has in all, at most. `by`: the axes that it compares."""
         self._console, self._count = console, runs
+        self._heading = axis_in_words(by[0]) if len(by) == 1 else "arm"
         self._study = StudyRecord()
         self._started = time.monotonic()
         self._line = "starting"
@@ -92,17 +94,17 @@ class LiveTable:
         running = [run for run in runs if run.end is None]
         ended = [run for run in runs if run.end is not None]
         room = max(0, self._console.height - len(running) - 5)
-        table = _table([*ended[len(ended) - min(room, len(ended)) :], *running], runs)
+        table = _table([*ended[len(ended) - min(room, len(ended)) :], *running], runs, self._heading)
         seconds = int(time.monotonic() - self._started)
         line = f"{len(ended)} of {self._count} runs ended, {len(running)} running · {seconds // 60}:{seconds % 60:02d}"
         return Group(table, Text(f"{line} · {self._line}" if self._line else line))
 
 
-def _table(shown: list[RunRecord], runs: list[RunRecord]) -> Table:
-    """Return a table of some of the runs, with a column of settings where the runs have several."""
-    arms_are_levels = all(run.start.arm == run.start.level for run in runs)
+def _table(shown: list[RunRecord], runs: list[RunRecord], heading: str) -> Table:
+    """Return a table of some of the runs, with a column of settings where the runs have several. `heading`: of the
+    column of arms."""
     has_settings = len({run.group[1] for run in runs}) > 1
-    columns = ["run", "explanation" if arms_are_levels else "arm", *(["setting"] if has_settings else [])]
+    columns = ["run", heading, *(["setting"] if has_settings else [])]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for header in (*columns, "progress", "accuracy", "loss", "state"):
         table.add_column(header, no_wrap=True, overflow="ellipsis")
