@@ -81,7 +81,6 @@ def test_the_column_of_arms_is_called_after_the_axis_that_is_compared_also_befor
         assert "explanation" not in text
 
 
-
 def test_settings_are_shown_in_words_where_there_are_several() -> None:
     small = replace(STARTED, setting={"model.layers": 1})
     large = replace(STARTED, run="trial-001/seed-0", setting={"model.layers": 4}, attempt=1)

@@ -63,7 +63,10 @@ class Naming:
 
     def of(self, row: ArmRow) -> str:
         """Return an arm's name, and that it is a control."""
-        return f"the {self.bare(row)} control" if row.is_control else self.bare(row)
+        name = self.bare(row)
+        if not row.is_control:
+            return name
+        return f"the {name}" if "control" in name else f"the {name} control"
 
     def listed(self, rows: Sequence[ArmRow], last: str) -> str:
         """Return `medium, long and the filler control`."""

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from showhow.evidence.result import ArmRow, StudyResult
 from showhow.evidence.settings import axis_in_words, settings_in_words, values_in_words
-from showhow.evidence.wording import ABSENT, duration, listed, param, share, varying
+from showhow.evidence.wording import ABSENT, duration, listed, param, share, varying, with_control
 
 GAP = 2  # blanks between columns
 
@@ -106,9 +106,7 @@ def _arms(result: StudyResult) -> list[Column]:
         values = [row.values.get(axis, row.arm if len(result.by) == 1 else None) for row in result.rows]
         cells = values_in_words(axis, values)
         if axis == result.by[-1]:
-            cells = [
-                f"{cell} (control)" if row.is_control else cell for cell, row in zip(cells, result.rows, strict=True)
-            ]
+            cells = [with_control(cell, row.is_control) for cell, row in zip(cells, result.rows, strict=True)]
         columns.append(Column(axis_in_words(axis), tuple(cells), rank=0))
     return columns
 
