@@ -59,6 +59,8 @@ class Naming:
         if len(self.by) > 1 or axis not in row.values:
             return f'"{row.arm}"' if ", " in row.arm else row.arm
         value = values_in_words(axis, [other.values.get(axis) for other in self.rows])[self.rows.index(row)]
+        if axis == "adapter" and value == "none":
+            return "no adapter"
         return value if axis == EXPLANATION or axis in _KINDS else f"{axis_in_words(axis)} {value}"
 
     def of(self, row: ArmRow) -> str:

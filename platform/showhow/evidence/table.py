@@ -236,4 +236,12 @@ def _notes(result: StudyResult) -> tuple[str, ...]:
             notes.append(f"{name}: {row.failed} of {row.runs} runs failed{reason}")
         if row.interrupted:
             notes.append(f"{name}: {row.interrupted} of {row.runs} runs were interrupted")
+    if any(_disagree(row) for row in result.rows):
+        notes.append("solved: by test questions, at the end; examples until solved: by validation questions")
     return (*notes, *result.notes)
+
+
+def _disagree(row: ArmRow) -> bool:
+    """Return whether more or fewer runs solved the task by validation questions than by test questions."""
+    on_the_way = sum(examples is not None for examples in row.examples_until_solved)
+    return row.solved is not None and bool(row.examples_until_solved) and row.solved != on_the_way
