@@ -85,7 +85,7 @@ def _columns(result: StudyResult) -> tuple[Column, ...]:
         Column("time\nper run", tuple(_time(row) for row in rows), rank=20),
         *_params(result),
         *_splits(rows),
-        Column("runs\n(stopped early)", tuple(_runs(row) for row in rows), rank=19),
+        _runs(result),
     ]
     return tuple(column for column in columns if column.rank == 0 or set(column.cells) != {ABSENT})
 
@@ -174,8 +174,11 @@ def _time(row: ArmRow) -> str:
     return ABSENT if row.seconds is None else duration(row.seconds)
 
 
-def _runs(row: ArmRow) -> str:
-    return f"{row.runs} ({row.stopped})"
+def _runs(result: StudyResult) -> Column:
+    """Return the column of runs; of a table of somebody's answers nothing says which were stopped early."""
+    if result.by == ("arm",):
+        return Column("runs", tuple(str(row.runs) for row in result.rows), rank=19)
+    return Column("runs\n(stopped early)", tuple(f"{row.runs} ({row.stopped})" for row in result.rows), rank=19)
 
 
 def _params(result: StudyResult) -> list[Column]:
@@ -235,7 +238,8 @@ def _notes(result: StudyResult) -> tuple[str, ...]:
             reason = f" ({row.failure})" if row.failure else ""
             notes.append(f"{name}: {row.failed} of {row.runs} runs failed{reason}")
         if row.interrupted:
-            notes.append(f"{name}: {row.interrupted} of {row.runs} runs were interrupted")
+            has = "has" if row.interrupted == 1 else "have"
+            notes.append(f"{name}: {row.interrupted} of {row.runs} runs {has} not ended")
     if any(_disagree(row) for row in result.rows):
         notes.append("solved: by test questions, at the end; examples until solved: by validation questions")
     return (*notes, *result.notes)
