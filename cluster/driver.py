@@ -22,5 +22,5 @@ if __name__ == "__main__":
     except UserError as mistake:
         sys.exit(str(mistake))
     for row in result.rows:
-        print(row.level, row.accuracies)
+        print(row.arm, row.accuracies)
     print(*result.conclusion, sep="\n")

@@ -510,3 +510,19 @@ def test_a_server_listens_to_this_machine_only_unless_told(uri: str) -> None:
         taken.listen()
         with pytest.raises(UserError, match="nothing else uses"):
             serve_ui(uri, port=taken.getsockname()[1])
+
+
+def test_two_processes_may_begin_with_the_same_empty_store_at_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    code = (
+        "import sys; from showhow.tracking.mlflow.runs import StudyRuns; "
+        "print(StudyRuns(sys.argv[1], sys.argv[2], None)._client.search_experiments()[0].name)"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, uri, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for name in ("one", "two")
+    ]
+    for process in both:
+        out, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()
+        assert out.decode().split() == ["Default"]

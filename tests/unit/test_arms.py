@@ -211,7 +211,9 @@ def test_check_and_plan_say_what_is_compared(tmp_path: Path, capsys: pytest.Capt
     assert [arm.arm for arm in make_plan(study, 2).arms] == ["0.8, none", "0.8, long", "0.9, none", "0.9, long"]
     path = str(tmp_path / "study.toml")
     assert main(["check", path]) == DONE
-    compares = "it compares 0.8, none; 0.8, long; 0.9, none; 0.9, long within 2 settings with 2 seeds"
+    compares = (
+        "it compares 4 arms (0.8, none; 0.8, long; 0.9, none; 0.9, long) in each of 2 settings of heads with 2 seeds"
+    )
     assert compares in capsys.readouterr().out
     assert main(["plan", path]) == DONE
     shown = capsys.readouterr().out

@@ -163,3 +163,14 @@ def test_a_model_of_an_arm_that_is_no_level_says_which_and_within_what(facts: Ca
     card = model_card(replace(facts, start=start))
     assert "at the explanation level **long**, as the arm **mixup** of its study (layers 2)." in card
     assert header(card)["tags"] == ["showhow", "modular_sum", "explanation-long", "arm-mixup"]
+
+
+def test_the_card_of_a_method_that_asks_for_bare_answers_asks_as_the_method_does(facts: CardFacts) -> None:
+    trial = Trial.model_validate(TRIAL | {"method": {"kind": "step_by_step"}})
+    exported = facts.exported.model_copy(update={"trial": trial, "asked_as": ("[label] ", "")})
+    card = model_card(replace(facts, exported=exported))
+    for text in ("by the method **step_by_step**", "tokenizer('[label] ", "A reply is the bare answer."):
+        assert text in card
+        assert text not in model_card(facts)
+    assert "wrong steps" in model_card(facts)
+    assert "wrong steps" not in card

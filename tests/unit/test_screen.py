@@ -1,6 +1,7 @@
 """What a person sees of what happens to a run beside its metrics."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -30,10 +31,10 @@ def test_a_note_is_a_plain_line() -> None:
     assert ended.endswith("trial-000/seed-0 long: finished")
 
 
-def drawn(*events: Event) -> str:
-    """The live table after some events."""
+def drawn(*events: Event, by: Sequence[str] = ("explanation",)) -> str:
+    """The live table after some events of a study that compares the axes `by`."""
     out = io.StringIO()
-    table = LiveTable(Console(file=out, force_terminal=True, width=200, height=30), runs=1)
+    table = LiveTable(Console(file=out, force_terminal=True, width=200, height=30), runs=1, by=by)
     for event in events:
         table.record(event)
     table.close()  # it draws once more
@@ -71,11 +72,13 @@ def test_progress_is_a_share_of_the_budget_in_its_unit() -> None:
     assert "━" * 5 + "·" * 15 + " 10,000" in drawn(by_tokens, reported(RUN, 100, tokens=10_000))
 
 
-def test_arms_are_called_explanations_only_where_they_are() -> None:
-    assert "explanation" in drawn(STARTED)
-    by_method = drawn(replace(STARTED, arm="mixup"))
-    assert "arm" in by_method
-    assert "explanation" not in by_method
+def test_the_column_of_arms_is_called_after_the_axis_that_is_compared_also_before_the_first_run() -> None:
+    assert "explanation" in drawn()
+    by_method = drawn(replace(STARTED, arm="mixup"), by=("method",))
+    assert "method" in by_method
+    assert "arm" in drawn(replace(STARTED, arm="mixup, long"), by=("method", "explanation"))
+    for text in (drawn(by=("method",)), by_method):
+        assert "explanation" not in text
 
 
 def test_settings_are_shown_in_words_where_there_are_several() -> None:

@@ -202,7 +202,7 @@ def test_a_budget_in_another_unit_pays_for_more_examples_where_they_are_shorter(
         (budgeted("examples", 8), "budget.amount: got 8, which is less than one batch"),
         (
             budgeted("tokens", 10_000).replace("batch_size = 16", "batch_size = 16\nwarmup_examples = 5_000"),
-            "recipe.warmup_examples: got 5,000, but the budget of 10000 tokens pays for about",
+            "recipe.warmup_examples: got 5,000, but the budget of 10,000 tokens pays for about",
         ),
         (
             budgeted("tokens", 10_000) + "[evaluation]\nevery_examples = 9_000\n",

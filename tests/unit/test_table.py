@@ -88,7 +88,7 @@ def test_a_level_without_a_complete_trial_invents_nothing() -> None:
     missing = [replace(each, grades=None, status="interrupted") for each in outcomes() if each.arm == "medium"]
     text = printed(table([each for each in outcomes() if each.arm != "medium"] + missing), 140)
     assert "no complete trial" in text
-    assert "medium: 3 of 3 runs were interrupted" in text
+    assert "medium: 3 of 3 runs have not ended" in text
 
 
 def test_a_failed_seed_is_marked_and_counts_as_unsolved() -> None:

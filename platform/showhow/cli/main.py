@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from showhow.home.folder import StudyFolder
     from showhow.study.study import Study
 
+_DESCRIPTION = "Finds out how much explanation a language model needs, and which way of learning from it is best."
+
 # What the command's exit code says.
 DONE, RUNS_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -49,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="showhow", description="Finds out how much explanation a language model needs."
-    )
+    parser = argparse.ArgumentParser(prog="showhow", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"showhow {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("study", help="a study file, such as search_spaces/quickstart.toml")
-        _add_changes(sub, "an override, such as data.train_examples=2000")
+        _add_changes(sub, "a setting in place of the file's, such as data.train_examples=2000")
         sub.add_argument("--name", help="a name for the study other than the file's")
         sub.set_defaults(command=command)
         if name == "run":
@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
                 "--address", help='a Ray cluster\'s address, or "auto" (default: start one on this machine)'
             )
 
-    results = commands.add_parser("results", help="show the result of a study again")
+    text = "show the result of a study again, also while it runs"
+    results = commands.add_parser("results", help=text, description=text)
     results.add_argument("name", help="the study's name")
     results.add_argument("--json", action="store_true", help="as JSON, for scripts")
     results.set_defaults(command=_results)
@@ -79,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     add_model_commands(commands.add_parser)
     add_verdict_command(commands.add_parser)
 
-    ui = commands.add_parser("ui", help="browse studies in the MLflow UI")
+    text = "browse studies in the MLflow UI"
+    ui = commands.add_parser("ui", help=text, description=text)
     ui.add_argument("name", nargs="?", help="the study whose runs to open")
     ui.add_argument("--port", type=int, help="port on 127.0.0.1 (default: a free one)")
     ui.set_defaults(command=_ui)
@@ -87,13 +89,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_catalogue_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
-    tasks = add_parser("tasks", help="the catalogue of tasks, with a drawn problem at each level")
+    text = "the catalogue of tasks, with a problem at each level of explanation"
+    tasks = add_parser("tasks", help=text, description=text)
     tasks.set_defaults(command=_tasks)
 
-    methods = add_parser("methods", help="the catalogue of methods: what each does, in which stages")
+    text = "the catalogue of methods of training: what each does, its settings, stages and source"
+    methods = add_parser("methods", help=text, description=text)
     methods.set_defaults(command=_methods)
 
-    explain = add_parser("explain", help="exactly what a model is shown of a problem")
+    text = "exactly what a model is shown of a problem at a level of explanation"
+    explain = add_parser("explain", help=text, description=text)
     explain.add_argument("task", help="a task or preset, such as modular_sum or listops-30")
     explain.add_argument(
         "--level", default="long", help="none, short, medium, long, shuffled or filler (default: long)"
@@ -157,12 +162,15 @@ def _load(chosen: argparse.Namespace) -> "Study":
 
 def _check(chosen: argparse.Namespace) -> int:
     study = _load(chosen)
+    from showhow.evidence.settings import axis_in_words
     from showhow.evidence.wording import counted, listed
 
-    settings, seeds = len(study.settings), counted(len(study.seeds), "seed")
-    within = f" within {counted(settings, 'setting')}" if settings > 1 else ""
-    names = [arm.name for arm in study.arms]
-    arms = "; ".join(names) if any("," in name for name in names) else listed(names)
+    names, seeds = [arm.name for arm in study.arms], counted(len(study.seeds), "seed")
+    arms = f"{len(names)} arms ({'; '.join(names)})" if any("," in name for name in names) else listed(names)
+    within = ""
+    if len(study.settings) > 1:
+        axes = listed([axis_in_words(axis) for axis in study.within])
+        within = f" in each of {len(study.settings)} settings of {axes}"
     compared = f"it compares {arms}{within} with {seeds}"
     print(f"{chosen.study}: study {study.name} is valid; {compared}")
     _print_notes(study)
@@ -197,7 +205,7 @@ def _run(chosen: argparse.Namespace) -> int:
     runs = len(planned_trials(study)) * len(study.seeds)
     console.print(f"{study.name} · {study.question}", soft_wrap=True)
     _print_notes(study, is_for_this_machine=False)  # whether there is room the cluster says
-    screen = LiveTable(console, runs) if console.is_terminal else PlainLines(console)
+    screen = LiveTable(console, runs, study.by) if console.is_terminal else PlainLines(console)
     try:
         result = run_study(study, chosen.address, watchers=[screen], say=screen.say)
     except KeyboardInterrupt:
@@ -242,7 +250,7 @@ def _folder(name: str) -> "StudyFolder":
 
 def _show(study: "Study", result: "StudyResult", folder: "StudyFolder") -> int:
     from showhow.evidence.table import result_table
-    from showhow.evidence.wording import counted
+    from showhow.evidence.wording import counted, unit_in_words
 
     console = _console()
     console.print()
@@ -251,8 +259,7 @@ def _show(study: "Study", result: "StudyResult", folder: "StudyFolder") -> int:
     for sentence in result.conclusion:
         console.print(sentence)
     runs = sum(row.runs for row in result.rows)
-    unit = "FLOPs" if result.unit == "flops" else result.unit
-    saved = f"; goals and early stopping saved {result.budget_saved:.0%} of the {unit}"
+    saved = f"; goals and early stopping saved {result.budget_saved:.0%} of the {unit_in_words(result.unit)}"
     console.print(f"{counted(runs, 'run')}{saved if result.budget_saved else ''}.")
     console.print(f"\nBrowse: {command_name()} ui {folder.name}   Picture: {folder.picture}", soft_wrap=True)
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE

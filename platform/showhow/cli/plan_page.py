@@ -4,7 +4,7 @@ from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 
-from showhow.evidence.wording import counted
+from showhow.evidence.wording import counted, unit_in_words
 from showhow.machines.arithmetic import CPU_FLOPS, SHARE_OF_PEAK
 from showhow.machines.layout import Layout
 from showhow.sections.resources import Resources
@@ -87,6 +87,10 @@ def _facts(study: Study, plan: Plan, cpus: int) -> dict[str, str]:
     if resources.gpus_per_device:
         where += f", each device with {resources.gpus_per_device:g} GPU"
     settings = {"settings": f"{len(study.settings)}, by {', '.join(study.within)}"} if study.within else {}
+    budget = study.budget
+    if budget is not None:
+        amount = f"{budget.amount:g}" if budget.unit == "flops" else f"{budget.amount:,.0f}"
+        settings["budget"] = f"{amount} {unit_in_words(budget.unit)} a run"
     return settings | {
         "runs": f"{plan.runs} ({counted(plan.trials, 'trial')} x {counted(plan.seeds, 'seed')}), {where}",
         "datasets": f"{plan.datasets}, {plan.dataset_rows:,} rows, about {plan.disk_bytes / 1e6:,.1f} MB on disk",

@@ -4,19 +4,23 @@ A watcher of the event stream, like the trackers; it stores nothing of its own.
 """
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from showhow.evidence.settings import settings_in_words
+from showhow.evidence.settings import axis_in_words, settings_in_words
+from showhow.evidence.wording import unit_in_words
 from showhow.metrics import VALIDATION, on_split
 from showhow.tracking.runs import RunRecord, StudyRecord
 from showhow.tracking.tracker import Event, Reported, RunEnded, RunNoted, RunStarted, StudyStarted
 
-_ACCURACY = on_split(VALIDATION, "accuracy")
-_BAR_WIDTH = 20
+_VALIDATION = on_split(VALIDATION, "accuracy")
+_LONGEST_BAR, _SHORTEST_BAR = 20, 5
+_STATE_WIDTH = 21  # of `stopped early by asha`
+_GAP = 2  # blanks between columns
 _OF_PROCESSES = ("starting", "started")  # kinds of notes on the processes that train together
 
 
@@ -35,7 +39,7 @@ class PlainLines:
                 again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
                 self._say_of(event, f"started{again}")
             case Reported() if event.run in self._study.runs:
-                accuracy, loss = event.metrics[_ACCURACY], event.metrics["train_loss"]
+                accuracy, loss = event.metrics[_VALIDATION], event.metrics["train_loss"]
                 progress = _progress(self._study.runs[event.run])
                 self._say_of(event, f"{progress}, accuracy {accuracy:.2f}, loss {loss:.3f}")
             case RunNoted() if event.run in self._study.runs:
@@ -61,9 +65,10 @@ class LiveTable:
     """A table of the runs that is redrawn while they train. Runs that ended earlier are left out when the screen is
     full."""
 
-    def __init__(self, console: Console, runs: int) -> None:
-        """`runs`: how many the study has in all, at most."""
+    def __init__(self, console: Console, runs: int, by: Sequence[str]) -> None:
+        """`runs`: how many the study has in all, at most. `by`: the axes that it compares."""
         self._console, self._count = console, runs
+        self._heading = axis_in_words(by[0]) if len(by) == 1 else "arm"
         self._study = StudyRecord()
         self._started = time.monotonic()
         self._line = "starting"
@@ -92,35 +97,55 @@ class LiveTable:
         running = [run for run in runs if run.end is None]
         ended = [run for run in runs if run.end is not None]
         room = max(0, self._console.height - len(running) - 5)
-        table = _table([*ended[len(ended) - min(room, len(ended)) :], *running], runs)
+        table = _table(
+            [*ended[len(ended) - min(room, len(ended)) :], *running], runs, self._heading, self._console.width
+        )
         seconds = int(time.monotonic() - self._started)
         line = f"{len(ended)} of {self._count} runs ended, {len(running)} running · {seconds // 60}:{seconds % 60:02d}"
         return Group(table, Text(f"{line} · {self._line}" if self._line else line))
 
 
-def _table(shown: list[RunRecord], runs: list[RunRecord]) -> Table:
-    """Return a table of some of the runs, with a column of settings where the runs have several."""
-    arms_are_levels = all(run.start.arm == run.start.level for run in runs)
+def _table(shown: list[RunRecord], runs: list[RunRecord], heading: str, width: int) -> Table:
+    """Return a table of some of the runs, with a column of settings where the runs have several. `heading`: of the
+    column of arms. Where `width` is short of room the bars give way, and then the state."""
     has_settings = len({run.group[1] for run in runs}) > 1
-    columns = ["run", "explanation" if arms_are_levels else "arm", *(["setting"] if has_settings else [])]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for header in (*columns, "progress", "accuracy", "loss", "state"):
+    columns = {"run": [run.start.run for run in shown], heading: [run.start.arm for run in shown]}
+    if has_settings:
+        columns["setting"] = settings_in_words([run.start.setting for run in shown])
+    spent = [_amount(run.spent) for run in shown]
+    figures = {"accuracy": [_accuracy(run) for run in shown], "loss": [_loss(run) for run in shown]}
+    room = width - sum(_width(header, cells) + _GAP for header, cells in (columns | figures).items())
+    room -= _width("", spent) + 1 + _GAP
+    bar = min(_LONGEST_BAR, max(_SHORTEST_BAR, room - _STATE_WIDTH))
+    columns["progress"] = [f"{_bar(run, bar)} {amount}" for run, amount in zip(shown, spent, strict=True)]
+    columns |= figures | {"state": [_shortened(_state(run), room - bar) for run in shown]}
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for header in columns:
         table.add_column(header, no_wrap=True, overflow="ellipsis")
-    settings = [[words] for words in settings_in_words([run.start.setting for run in shown])] if has_settings else []
-    for run, setting in zip(shown, settings or [[]] * len(shown), strict=True):
-        table.add_row(*map(Text, (run.start.run, run.start.arm, *setting, *_cells(run))))
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, cells))
     return table
 
 
-def _cells(run: RunRecord) -> tuple[str, ...]:
-    filled = round(_BAR_WIDTH * min(1.0, run.spent / run.start.budget)) if run.start.budget else 0
-    bar = "━" * filled + "·" * (_BAR_WIDTH - filled)
-    return (
-        f"{bar} {_amount(run.spent)}",
-        "-" if run.accuracy is None else f"{run.accuracy:.2f}",
-        f"{run.metrics['train_loss']:.3f}" if "train_loss" in run.metrics else "-",
-        _state(run),
-    )
+def _width(header: str, cells: list[str]) -> int:
+    return max(map(len, (header, *cells)))
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= max(width, len("state")) else f"{text[: max(width, len('state')) - 1]}…"
+
+
+def _bar(run: RunRecord, width: int) -> str:
+    filled = round(width * min(1.0, run.spent / run.start.budget)) if run.start.budget else 0
+    return "━" * filled + "·" * (width - filled)
+
+
+def _accuracy(run: RunRecord) -> str:
+    return "-" if run.accuracy is None else f"{run.accuracy:.2f}"
+
+
+def _loss(run: RunRecord) -> str:
+    return f"{run.metrics['train_loss']:.3f}" if "train_loss" in run.metrics else "-"
 
 
 def _state(run: RunRecord) -> str:
@@ -135,8 +160,7 @@ def _state(run: RunRecord) -> str:
 
 def _progress(run: RunRecord) -> str:
     """Return how much of its budget a run has used: `400 of 800 examples`, `1.2e+12 of 3e+13 FLOPs`."""
-    unit = "FLOPs" if run.start.unit == "flops" else run.start.unit
-    return f"{_amount(run.spent)} of {_amount(run.start.budget)} {unit}"
+    return f"{_amount(run.spent)} of {_amount(run.start.budget)} {unit_in_words(run.start.unit)}"
 
 
 def _amount(number: float) -> str:

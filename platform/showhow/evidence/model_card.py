@@ -109,7 +109,9 @@ def _opening(facts: CardFacts) -> list[str]:
     base = facts.base or PurePath(str(params.get("model.name", ""))).name
     made = f"{base}, fine-tuned" if base else f"A {params.get('model.architecture')} trained from scratch"
     level = f"at the explanation level **{facts.level.value}**"
-    learned = f"by ShowHow on `{exported.trial.task.kind}` {level}{_as_arm(facts)}"
+    method = exported.trial.method.kind
+    how = "" if method == "plain" else f" by the method **{method}**"
+    learned = f"by ShowHow on `{exported.trial.task.kind}` {level}{how}{_as_arm(facts)}"
     asked = f"It is run `{exported.run}` of the study `{exported.study}`: {facts.study.question}"
     shown = []
     if facts.sample:
@@ -146,13 +148,13 @@ def _asking(facts: CardFacts) -> list[str]:
         "",
         "tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)",
         f"model = {reader}.from_pretrained(FOLDER)",
-        f'tokens = tokenizer({before + question + after!r}, {alone}return_tensors="pt")',
+        f'tokens = tokenizer({before + exported.prompt(question) + after!r}, {alone}return_tensors="pt")',
         f"reply = model.generate(**tokens{greedy})[0{begin}]",
         "print(tokenizer.decode(reply, skip_special_tokens=True))",
     )
     layout = exported.layout
     steps = f"steps with {layout.step_separator!r} between them, then {layout.answer_prefix!r} and the answer"
-    reply = "the bare answer" if facts.level is Level.NONE else steps
+    reply = "the bare answer" if exported.level is Level.NONE else steps
     command = f"showhow predict FOLDER {shlex.quote(question)} --explain"
     return [
         f"`FOLDER` is the folder of this file. With ShowHow: `{command}`.",
@@ -208,7 +210,8 @@ def _limits(facts: CardFacts) -> list[str]:
             lines.append(f"- On questions unlike those it was trained on ({changed}): accuracy {share(splits[split])}.")
     if not splits:
         lines.append("- It was not tried on questions unlike those it was trained on.")
-    lines.append("- A right answer may follow from wrong steps; `showhow predict --explain` grades each step.")
+    if facts.exported.level is not Level.NONE:
+        lines.append("- A right answer may follow from wrong steps; `showhow predict --explain` grades each step.")
     return lines
 
 
@@ -237,7 +240,7 @@ def _recipe(facts: CardFacts) -> list[str]:
     params = facts.start.params
     lines = [f"Seed {facts.start.seed}, {facts.outcome.examples:,} training examples seen."]
     groups = {"recipe": {name: params[name] for name in Recipe.model_fields if name in params}}
-    for section in ("model", "adapter"):
+    for section in ("method", "model", "adapter"):
         inside = {name.partition(".")[2]: value for name, value in params.items() if name.startswith(f"{section}.")}
         if "name" in inside:
             inside["name"] = facts.base or PurePath(str(inside["name"])).name

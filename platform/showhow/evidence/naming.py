@@ -11,6 +11,7 @@ from showhow.tasks.explain import Level
 
 # Axes whose values are kinds of a thing, so that a value alone says what it is; of others the axis is named too.
 _KINDS = {"method": "methods", "adapter": "adapters", "model": "models", "model.name": "models", "arm": "arms"}
+_PRONOUNS = ("none", "all", "both", "any")  # an arm called so is in quotes, or "none does better" says the opposite
 _DIGITS = 2  # costs that agree in so many significant digits are equal
 
 
@@ -57,13 +58,20 @@ class Naming:
         (`"mixup, long"`)."""
         axis = self.by[0]
         if len(self.by) > 1 or axis not in row.values:
-            return f'"{row.arm}"' if ", " in row.arm else row.arm
+            return f'"{row.arm}"' if ", " in row.arm or row.arm in _PRONOUNS else row.arm
         value = values_in_words(axis, [other.values.get(axis) for other in self.rows])[self.rows.index(row)]
+        if axis == "adapter" and value == "none":
+            return "no adapter"
+        if axis in _KINDS and value in _PRONOUNS:
+            return f'"{value}"'
         return value if axis == EXPLANATION or axis in _KINDS else f"{axis_in_words(axis)} {value}"
 
     def of(self, row: ArmRow) -> str:
         """Return an arm's name, and that it is a control."""
-        return f"the {self.bare(row)} control" if row.is_control else self.bare(row)
+        name = self.bare(row)
+        if not row.is_control:
+            return name
+        return f"the {name}" if "control" in name else f"the {name} control"
 
     def listed(self, rows: Sequence[ArmRow], last: str) -> str:
         """Return `medium, long and the filler control`."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from showhow.evidence.outcome import RunOutcome
 from showhow.evidence.result import ArmRow, StudyResult
 from showhow.evidence.settings import settings_in_words
-from showhow.evidence.wording import share
+from showhow.evidence.wording import share, with_control
 from showhow.study.variants import EXPLANATION
 
 SIZE_INCHES = (7.2, 4.3)
@@ -155,7 +155,7 @@ def _draw_arm(axes: Axes, row: ArmRow, runs: Sequence[RunOutcome], style: _Style
         elif run.status == "failed":
             axes.plot(seen[-1], accuracy[-1], "x", color=style.colour, markersize=5, zorder=6)
     if counted:
-        label = f"{row.arm}{' (control)' if row.is_control else ''}"
+        label = with_control(row.arm, row.is_control)
         label += f": {row.solved} of {len(runs)} solved" if counts else ""
         seen, mean = mean_curve([run.curve for run in counted])
         (line,) = axes.plot(seen, mean, color=style.colour, linewidth=2.6, alpha=0.95, label=label, zorder=5)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from showhow.evidence.result import ArmRow, StudyResult
 from showhow.evidence.settings import axis_in_words, settings_in_words, values_in_words
-from showhow.evidence.wording import ABSENT, duration, listed, param, share, varying
+from showhow.evidence.wording import ABSENT, duration, listed, param, share, varying, with_control
 
 GAP = 2  # blanks between columns
 
@@ -85,7 +85,7 @@ def _columns(result: StudyResult) -> tuple[Column, ...]:
         Column("time\nper run", tuple(_time(row) for row in rows), rank=20),
         *_params(result),
         *_splits(rows),
-        Column("runs\n(stopped early)", tuple(_runs(row) for row in rows), rank=19),
+        _runs(result),
     ]
     return tuple(column for column in columns if column.rank == 0 or set(column.cells) != {ABSENT})
 
@@ -106,9 +106,7 @@ def _arms(result: StudyResult) -> list[Column]:
         values = [row.values.get(axis, row.arm if len(result.by) == 1 else None) for row in result.rows]
         cells = values_in_words(axis, values)
         if axis == result.by[-1]:
-            cells = [
-                f"{cell} (control)" if row.is_control else cell for cell, row in zip(cells, result.rows, strict=True)
-            ]
+            cells = [with_control(cell, row.is_control) for cell, row in zip(cells, result.rows, strict=True)]
         columns.append(Column(axis_in_words(axis), tuple(cells), rank=0))
     return columns
 
@@ -176,8 +174,11 @@ def _time(row: ArmRow) -> str:
     return ABSENT if row.seconds is None else duration(row.seconds)
 
 
-def _runs(row: ArmRow) -> str:
-    return f"{row.runs} ({row.stopped})"
+def _runs(result: StudyResult) -> Column:
+    """Return the column of runs; of a table of somebody's answers nothing says which were stopped early."""
+    if result.by == ("arm",):
+        return Column("runs", tuple(str(row.runs) for row in result.rows), rank=19)
+    return Column("runs\n(stopped early)", tuple(f"{row.runs} ({row.stopped})" for row in result.rows), rank=19)
 
 
 def _params(result: StudyResult) -> list[Column]:
@@ -237,5 +238,14 @@ def _notes(result: StudyResult) -> tuple[str, ...]:
             reason = f" ({row.failure})" if row.failure else ""
             notes.append(f"{name}: {row.failed} of {row.runs} runs failed{reason}")
         if row.interrupted:
-            notes.append(f"{name}: {row.interrupted} of {row.runs} runs were interrupted")
+            has = "has" if row.interrupted == 1 else "have"
+            notes.append(f"{name}: {row.interrupted} of {row.runs} runs {has} not ended")
+    if any(_disagree(row) for row in result.rows):
+        notes.append("solved: by test questions, at the end; examples until solved: by validation questions")
     return (*notes, *result.notes)
+
+
+def _disagree(row: ArmRow) -> bool:
+    """Return whether more or fewer runs solved the task by validation questions than by test questions."""
+    on_the_way = sum(examples is not None for examples in row.examples_until_solved)
+    return row.solved is not None and bool(row.examples_until_solved) and row.solved != on_the_way

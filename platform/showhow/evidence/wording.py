@@ -24,6 +24,16 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
+def with_control(name: str, is_control: bool) -> str:
+    """Return `chance (control)` for a control, though a name that says so itself as it is."""
+    return f"{name} (control)" if is_control and "control" not in name else name
+
+
+def unit_in_words(unit: str) -> str:
+    """Return a budget's unit as people write it: `FLOPs` for `flops`."""
+    return "FLOPs" if unit == "flops" else unit
+
+
 def share(value: float | None) -> str:
     """Return a share with two decimals."""
     return ABSENT if value is None else f"{value:.2f}"

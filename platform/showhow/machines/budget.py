@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from showhow.machines.arithmetic import nominal_flops
 from showhow.models.lengths import training_lengths
 from showhow.models.sizes import sizes_of
+from showhow.sections.budget import Budget
 from showhow.sections.faults import Fault
 from showhow.sections.trial import Trial
 
@@ -51,10 +52,17 @@ def budget_faults(trial: Trial) -> Iterator[Fault]:
     batch, every, warmup = trial.recipe.batch_size, trial.evaluation.every_examples, trial.recipe.warmup_examples
     if examples < batch:
         takes = f"the first batch of {batch} examples takes about {batch * cost:.2g}"
-        yield Fault("budget.amount", f"got {budget.amount:g} {budget.unit}, with which no run can begin: {takes}")
+        yield Fault("budget.amount", f"got {_in_words(budget)}, with which no run can begin: {takes}")
         return
-    pays = f"the budget of {budget.amount:g} {budget.unit} pays for about {examples:,} examples"
+    pays = f"the budget of {_in_words(budget)} pays for about {examples:,} examples"
     if warmup >= examples:
         yield Fault("recipe.warmup_examples", f"got {warmup:,}, but {pays}, so nothing is left after the warm-up")
     if every is not None and every > examples:
         yield Fault("evaluation.every_examples", f"got {every:,}, but {pays}")
+
+
+def _in_words(budget: Budget) -> str:
+    """Return `24,000 tokens`, or `3e+13 FLOPs`."""
+    if budget.unit == "flops":
+        return f"{budget.amount:g} FLOPs"
+    return f"{budget.amount:,.0f} {budget.unit}"

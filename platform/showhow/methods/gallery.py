@@ -1,8 +1,12 @@
 """The catalogue of methods shown to a person: what each does, its parameters, stages and source. Pure text."""
 
+import textwrap
+
 from showhow.errors import UserError
 from showhow.methods import METHOD_KINDS
 from showhow.methods.base import Method
+
+_WIDTH = 100
 
 
 def gallery() -> str:
@@ -15,7 +19,8 @@ def _entry(kind: str, method: type[Method] | UserError) -> str:
         return f"{kind}: {method}"
     summary, *further = (method.__doc__ or "").strip().split("\n\n")
     lines = [f"{kind}: {_joined(summary)}"]
-    lines += [f"  {_joined(paragraph)}" for paragraph in further]
+    for paragraph in further:
+        lines += textwrap.wrap(_joined(paragraph), _WIDTH, initial_indent="  ", subsequent_indent="  ")
     for name, field in method.model_fields.items():
         if name != "kind":
             lines.append(f"  {name} = {'...' if field.is_required() else repr(field.default)}")

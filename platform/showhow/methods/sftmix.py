@@ -22,9 +22,9 @@ from showhow.methods.row import Row
 class SftMix(Method):
     """Mix rows that a reference model is sure of with rows that it is not.
 
-    alpha, mu: see losses.Mixup. checkpoints: of the reference, by whose mean perplexity rows are halved;
-    reference_share: of the budget, spent on training it. halves: `random` is the control that spends the same and
-    halves the rows by chance."""
+    alpha: how evenly pairs are mixed, by shares drawn from Beta(alpha, alpha); mu: weight of the loss on mixed pairs.
+    checkpoints: of the reference, by whose mean perplexity rows are halved; reference_share: of the budget, spent on
+    training it. halves: `random` is the control, which spends the same and halves the rows by chance."""
 
     kind: Literal["sftmix"] = "sftmix"
     alpha: Annotated[float, Field(gt=0.0)] = 0.5

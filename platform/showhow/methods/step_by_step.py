@@ -22,7 +22,7 @@ _PREFIXES = {LABEL: "[label] ", RATIONALE: "[rationale] "}
 
 
 class StepByStep(Method):
-    """Learn to answer and to explain as two tasks; asked, the model answers at once.
+    """Learn to answer and to explain as two tasks; when asked, the model gives the bare answer.
 
     rationale_weight: of a row with an explanation, where one with an answer has 1."""
 

@@ -279,4 +279,5 @@ def _of_value(fault: Fault, axis: str, value: Scalar) -> Fault:
     picks."""
     if fault.key == f"search.{axis}" or fault.key.startswith(f"{axis}.{value}"):
         return fault
-    return Fault(f"search.{axis}", f"with {json.dumps(value)}: {fault.message}")
+    setting = f", {fault.key}" if fault.message.startswith("got ") else ""  # other messages say what they are about
+    return Fault(f"search.{axis}", f"with {json.dumps(value)}{setting}: {fault.message}")

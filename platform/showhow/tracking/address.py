@@ -1,7 +1,10 @@
 """Where the tracking data lies: the address, what is wrong with one, and how to write it down without its secrets."""
 
+import fcntl
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +34,20 @@ def sqlite_file(uri: str) -> Path | None:
     """Return the file of a sqlite address, or None for any other address."""
     scheme, _, rest = uri.partition(":///")
     return Path(rest.partition("?")[0]) if scheme.split("+")[0] == "sqlite" and rest else None
+
+
+@contextmanager
+def creating(uri: str) -> Iterator[None]:
+    """Wait until no other process creates the tables of a sqlite file: two that do so at once break each other's work.
+    Other addresses are not waited for."""
+    file = sqlite_file(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{file}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def artifact_location(uri: str) -> str | None:

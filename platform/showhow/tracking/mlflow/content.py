@@ -151,12 +151,12 @@ def stage_rows(stages: Iterable[StageEnded]) -> list[dict[str, Json]]:
     return [
         {
             "stage": stage.operation,
-            "address": stage.address,
             "reused": stage.is_reused,
             "examples": stage.examples,
             "tokens": stage.tokens,
             "FLOPs": stage.flops,
-            "seconds": stage.seconds,
+            "seconds": round(stage.seconds, 3),
+            "address": stage.address,
         }
         for stage in stages
     ]

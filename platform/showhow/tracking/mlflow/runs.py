@@ -21,7 +21,7 @@ from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 from sqlalchemy.exc import SQLAlchemyError
 
 from showhow.fingerprint import Json, fingerprint
-from showhow.tracking.address import artifact_location, redact
+from showhow.tracking.address import artifact_location, creating, redact
 from showhow.tracking.delivery import RefusedError, UnreachableError
 from showhow.tracking.mlflow import content
 from showhow.tracking.mlflow.news import News, Run, end_of, metrics_of
@@ -144,7 +144,8 @@ class StudyRuns:
     @property
     def _client(self) -> MlflowClient:
         if self._connected is None:
-            self._connected = MlflowClient(self._uri)
+            with creating(self._uri):
+                self._connected = MlflowClient(self._uri)
         return self._connected
 
     def _started(self) -> StudyStarted:
