@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 from numpy import ndarray
 
+from showhow.datasets.atomic import atomic_folder
 from showhow.datasets.examples import BLOCK_EXAMPLES, draw_block
 from showhow.datasets.manifest import MANIFEST, Derivation, Manifest, Shard, Source
-from showhow.datasets.whole import whole_folder
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.sections.dataset_spec import DatasetSpec
@@ -61,7 +61,7 @@ def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
     if manifest is not None:
         manifest.verify(folder)
         return folder
-    with whole_folder(folder, MANIFEST) as partial:
+    with atomic_folder(folder, MANIFEST) as partial:
         _generate(spec, partial, on_cluster).write(partial)
     return folder
 

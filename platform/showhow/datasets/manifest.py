@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from showhow.datasets.whole import whole_file
+from showhow.datasets.atomic import atomic_file
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.sections.dataset_spec import DatasetSpec
@@ -80,7 +80,7 @@ class Manifest(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write the manifest in one move, so that it is there whole or not at all."""
-        with whole_file(folder / MANIFEST) as partial:
+        with atomic_file(folder / MANIFEST) as partial:
             partial.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
     @classmethod

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 from numpy import ndarray
 
+from showhow.datasets.atomic import atomic_file
 from showhow.datasets.manifest import Derivation, Manifest
 from showhow.datasets.tokenizer import StudyTokenizer, TokenRows
-from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.methods.row import MATCHED
 from showhow.sections.dataset_spec import TRAIN, DatasetSpec
@@ -106,7 +106,7 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
     }
     schema = source.schema.with_metadata({_METADATA_KEY: json.dumps(facts)})
     kept = dropped = longest = 0
-    with whole_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
+    with atomic_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
         for shard in manifest.shards:
             for texts in pq.ParquetFile(path.parent / shard.name).iter_batches(_ROWS_AT_ONCE):
                 rows = source.tokenised(texts)

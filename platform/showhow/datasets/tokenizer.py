@@ -16,8 +16,8 @@ from jaxtyping import Int32, Int64, UInt8
 from numpy import ndarray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from showhow.datasets.atomic import atomic_file
 from showhow.datasets.examples import to_example
-from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.fingerprint import Json, fingerprint
 from showhow.models.chat import chat_of
@@ -93,7 +93,7 @@ class StudyTokenizer:
         """Write `tokenizer.json` and, beside it, the rest, each in one move."""
         facts = {"ids": asdict(self.ids), "by_symbols": self.by_symbols, "frame": self.frame}
         for target, text in ((path.with_name(_FACTS), json.dumps(facts)), (path, self.tokenizer.to_str())):
-            with whole_file(target) as partial:
+            with atomic_file(target) as partial:
                 partial.write_text(text, encoding="utf-8")
 
     @classmethod

@@ -15,9 +15,9 @@ from transformers import GenerationConfig, TextGenerationPipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils.logging import disable_progress_bar
 
+from showhow.datasets.atomic import atomic_folder
 from showhow.datasets.prepare import Prepared
 from showhow.datasets.tokenizer import StudyTokenizer
-from showhow.datasets.whole import whole_folder
 from showhow.errors import TrialError, UserError
 from showhow.exports.tokenizer import licence_of, write_tokenizer
 from showhow.exports.weights import write_model
@@ -75,7 +75,7 @@ def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Desc
         reply_tokens=int(file.target_lengths.max()),
         as_adapter=as_adapter,
     )
-    with whole_folder(folder, EXPORTED) as partial:
+    with atomic_folder(folder, EXPORTED) as partial:
         dtype = write_model(model, run.trial, _greedy(file, model), partial, as_adapter)
         written = str(dtype).removeprefix("torch.")
         described = Described(exported, is_seq2seq(model), written, licence_of(run.trial.model))

@@ -16,7 +16,7 @@ _PARTIAL = ".partial"
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; at the end move the file to `path`, after an error remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _own_name(path)
@@ -28,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(folder: Path, last_file: str) -> Iterator[Path]:
+def atomic_folder(folder: Path, last_file: str) -> Iterator[Path]:
     """Give an empty folder to write to; at the end move it to `folder`, after an error remove it.
 
     `last_file` is what the caller writes last: a folder without it was interrupted and makes way, one with it that
