@@ -1,4 +1,4 @@
-"""Where vLLM is, and which trials' replies it can write. Pure; looking for it loads nothing of it."""
+"""Where vLLM is installed, and for which trials it can write replies. Pure; vLLM is not imported."""
 
 import os
 import sys
@@ -10,12 +10,12 @@ from showhow.sections.recipe import ScratchModel
 from showhow.sections.resources import Sharding
 from showhow.sections.trial import Trial
 
-# Names the Python of an environment that has vLLM, if it is another than this one.
+# The variable with the Python of an environment that has vLLM, if it is not this one.
 VLLM_PYTHON = "SHOWHOW_VLLM"
 
 
 def vllm_python() -> str | None:
-    """Return the Python that has vLLM; None where there is none."""
+    """Return the path of a Python that has vLLM; None where there is none."""
     named = os.environ.get(VLLM_PYTHON)
     if named is not None:
         return named if os.access(named, os.X_OK) else None
@@ -23,7 +23,7 @@ def vllm_python() -> str | None:
 
 
 def how_to_get_vllm() -> str:
-    """Say what is missing where vllm_python returns None, and what to do."""
+    """Return what is missing where vllm_python returns None, and what to do."""
     named = os.environ.get(VLLM_PYTHON)
     found = "vLLM is not installed" if named is None else f"{VLLM_PYTHON}={named} is no Python that can be started"
     return (
@@ -33,8 +33,8 @@ def how_to_get_vllm() -> str:
 
 
 def vllm_faults(trial: Trial, sharding: Sharding) -> Iterator[Fault]:
-    """Say why vLLM cannot write the replies of a trial that asks for it. Whether a pretrained model has an encoder is
-    only known when it is loaded."""
+    """Yield why vLLM cannot write the replies of a trial that asks for it. Whether a pretrained model has an encoder is
+    known only when it is loaded."""
     key = "evaluation.written_by"
     if trial.evaluation.written_by != "vllm":
         return
