@@ -27,7 +27,7 @@ def how_to_get_vllm() -> str:
     named = os.environ.get(VLLM_PYTHON)
     found = "vLLM is not installed" if named is None else f"{VLLM_PYTHON}={named} is no Python that can be started"
     return (
-        f"{found}. It wants other packages than ShowHow does, so give it an environment of its own, "
+        f"{found}. It needs other packages than ShowHow does, so give it an environment of its own, "
         f"python -m venv vllm && vllm/bin/pip install vllm, and let {VLLM_PYTHON} be the path of vllm/bin/python"
     )
 
@@ -41,8 +41,10 @@ def vllm_faults(trial: Trial, sharding: Sharding) -> Iterator[Fault]:
     if vllm_python() is None:
         yield Fault(key, how_to_get_vllm())
     if trial.adapter is not None:
-        yield Fault(key, 'got "vllm", which reads whole models only, and this one has an adapter; write "showhow"')
+        yield Fault(key, 'got "vllm", which reads complete models only, and this one has an adapter; write "showhow"')
     if isinstance(trial.model, ScratchModel) and trial.model.architecture == "t5":
         yield Fault(key, 'got "vllm", which writes replies of causal models only, and t5 is none; write "showhow"')
     if sharding.zero_stage == 3:
-        yield Fault(key, 'got "vllm", which holds the whole model, but zero_stage = 3 shares it out; write "showhow"')
+        yield Fault(
+            key, 'got "vllm", which loads the complete model, but zero_stage = 3 partitions it; write "showhow"'
+        )
