@@ -78,7 +78,9 @@ def _answers(
 
 def _in_vllm(folder: Path, exported: Exported, prompts: Sequence[Tokens], longest: int) -> VllmReplies:
     if exported.as_adapter:
-        raise UserError(f"{folder} holds an adapter, and vLLM reads whole models; export the run without --adapter")
+        raise UserError(
+            f"{folder} contains an adapter, and vLLM reads complete models only; export the run without --adapter"
+        )
     return VllmReplies(folder, max(map(len, prompts)) + longest, _AT_ONCE, torch.float32)
 
 
