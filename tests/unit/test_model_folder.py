@@ -93,7 +93,7 @@ def test_a_missing_folder_is_answered_with_the_nearest(tmp_path: Path, folder: P
 
 # what is done to the folder, what is said
 BROKEN: list[tuple[Callable[[Path], object], str]] = [
-    (lambda home: (home / "config.json").unlink(), "holds no model: it has no readable config.json. Copy the whole"),
+    (lambda home: (home / "config.json").unlink(), "holds no model: it has no readable config.json. Copy the complete"),
     (lambda home: write(home / "config.json", "{"), "it has no readable config.json"),
     (lambda home: write(home / "config.json", "[]"), "it has no readable config.json"),
     (lambda home: (home / "tokenizer.json").unlink(), "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"),

@@ -98,6 +98,6 @@ def shortage(cluster: Cluster, demand: Demand, who: str) -> str | None:
         )
     return (
         f"resources.gpus_per_device = {each.gpus_per_device:g}, but {largest} has {gpus:g} GPUs (with "
-        f"{each.cpus_per_device} CPUs beside them); "
+        f"{each.cpus_per_device} CPUs each); "
         "set it to 0 to train on CPUs, or give the --address of a cluster with GPUs"
     )

@@ -77,7 +77,7 @@ def _model_faults(trial: Trial, gpus_per_device: float) -> Iterator[Fault]:
         if trial.adapter is not None:
             yield Fault(
                 "adapter",
-                "is trained beside pretrained weights, and a scratch model has none; remove the section, or write "
+                "is trained with pretrained weights, and a scratch model has none; remove the section, or write "
                 'kind = "pretrained" in [model]',
             )
         return
@@ -209,5 +209,5 @@ def no_such_layer(target: str, layers: list[str]) -> str:
 
 def _adapter_only(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
-        return " It holds an adapter; merge that into its model, and name the folder of the whole"
-    return " Copy the whole folder from where the model comes from"
+        return " It holds an adapter; merge that into its model, and name the folder of the result"
+    return " Copy the complete folder from where the model comes from"

@@ -96,7 +96,7 @@ def _read(files: Iterable[Path]) -> TensorShapes | str:
         stat = path.stat()
         header = _header(path, stat.st_mtime_ns, stat.st_size)
         if header is None:
-            return f"has weights that are cut off or no safetensors ({path.name}); copy them again, whole"
+            return f"has weights that are cut off or no safetensors ({path.name}); copy them again"
         shapes |= header
     return TensorShapes(shapes)
 
