@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from showhow.datasets.atomic import atomic_file
 from showhow.datasets.examples import draw_block, question_hash
 from showhow.datasets.generate import generate
 from showhow.datasets.manifest import MANIFEST, Manifest
-from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.sections.dataset_spec import TRAIN, DatasetSpec
@@ -214,11 +214,11 @@ def test_a_split_without_any_question_is_exhausted(tmp_path: Path) -> None:
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deeper" / "file"
-    with suppress(KeyError), whole_file(path) as partial:
+    with suppress(KeyError), atomic_file(path) as partial:
         partial.write_text("half")
         raise KeyError
     assert not list(path.parent.iterdir())
-    with whole_file(path) as one, whole_file(path) as other:
+    with atomic_file(path) as one, atomic_file(path) as other:
         assert one != other
         one.write_text("whole")
         other.write_text("whole")

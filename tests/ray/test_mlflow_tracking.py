@@ -424,7 +424,7 @@ def test_a_server_shows_the_same_as_a_file(server: UiServer, tmp_path: Path) -> 
     assert len(load_replies(server.address, run)) == len(ROWS)
     pages = publish_views(server.address, tmp_path / "study", server.address)
     assert sorted(pages) == ["arms", "study"]
-    with pytest.raises(UserError, match="holds no runs"):
+    with pytest.raises(UserError, match="contains no runs"):
         publish_views(server.address, tmp_path / "never run", server.address)
 
 

@@ -124,5 +124,5 @@ def test_a_store_without_the_run_is_a_users_error_and_the_export_stays(
             client.delete_run(run.info.run_id)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     assert main(["export", "small", "--run", RUN, "--to", str(tmp_path / "out")]) == USER_ERROR
-    assert f"holds no run {RUN} of this study" in capsys.readouterr().err
+    assert f"contains no run {RUN} of this study" in capsys.readouterr().err
     assert (tmp_path / "out" / "showhow.json").exists()

@@ -89,5 +89,5 @@ def test_a_vllm_that_ends_is_told_with_what_it_said_last(tmp_path: Path, monkeyp
     python.chmod(0o755)
     monkeypatch.setenv(VLLM_PYTHON, str(python))
     vllm = VllmReplies(llama_folder(tmp_path / "llama"), 20, 4, torch.float32)
-    with pytest.raises(TrialError, match="vLLM could not go on: ValueError: no such head size"):
+    with pytest.raises(TrialError, match="vLLM failed: ValueError: no such head size"):
         vllm.write([np.array([5], dtype=np.int32)], 1, 3)

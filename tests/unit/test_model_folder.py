@@ -18,7 +18,7 @@ from studies import changed, complaint, line_of, load
 
 from showhow.models.lengths import training_lengths
 from showhow.models.settings import folder_faults, model_faults, positions_of
-from showhow.models.weights import INDEX, StoredWeights, read_weights
+from showhow.models.weights import INDEX, TensorShapes, read_weights
 from showhow.sections.adapter import Adapter, Dora, Lora, PromptTuning, RsLora
 from showhow.sections.faults import Fault
 from showhow.sections.recipe import PretrainedModel
@@ -93,7 +93,7 @@ def test_a_missing_folder_is_answered_with_the_nearest(tmp_path: Path, folder: P
 
 # what is done to the folder, what is said
 BROKEN: list[tuple[Callable[[Path], object], str]] = [
-    (lambda home: (home / "config.json").unlink(), "holds no model: it has no readable config.json. Copy the whole"),
+    (lambda home: (home / "config.json").unlink(), "holds no model: it has no readable config.json. Copy the complete"),
     (lambda home: write(home / "config.json", "{"), "it has no readable config.json"),
     (lambda home: write(home / "config.json", "[]"), "it has no readable config.json"),
     (lambda home: (home / "tokenizer.json").unlink(), "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"),
@@ -158,7 +158,7 @@ def test_weights_in_several_files_are_read_by_their_index(tmp_path: Path, folder
     for file, held in parts.items():
         save_file(tensors(*held), folder / file)
     write(folder / INDEX, {"weight_map": {name: file for file, held in parts.items() for name in held}})
-    assert read_weights(folder) == whole == StoredWeights(SHAPES)
+    assert read_weights(folder) == whole == TensorShapes(SHAPES)
 
 
 @pytest.mark.parametrize(

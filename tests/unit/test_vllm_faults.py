@@ -23,7 +23,7 @@ def test_a_study_without_vllm_is_told_how_to_get_it(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [("model.architecture=t5", "t5 is none"), ("sharding.zero_stage=3", "shares it out")]
+    ("change", "said"), [("model.architecture=t5", "t5 is none"), ("sharding.zero_stage=3", "partitions it")]
 )
 def test_what_vllm_cannot_write_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, said: str

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from showhow.datasets.atomic import atomic_file
 from showhow.datasets.claims import Claim
-from showhow.datasets.whole import whole_file
 from showhow.fingerprint import fingerprint
 from showhow.methods.bench import Spent
 from showhow.sections.scalars import STRICT
@@ -72,7 +72,7 @@ class Stages:
     def finish(self, address: str, record: StageRecord) -> None:
         """Note that a stage is finished; call it when all that it leaves is written."""
         if rank() == 0:
-            with whole_file(self.path(address) / _RECORD) as partial:
+            with atomic_file(self.path(address) / _RECORD) as partial:
                 partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         agreed(0.0)  # nobody reads it before it is there
 

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from showhow.datasets.addresses import address_of, name_of, settings_of
+from showhow.datasets.atomic import atomic_folder
 from showhow.datasets.claims import claimed
 from showhow.datasets.dataset import Dataset, rows_of, table_of
 from showhow.datasets.generate import Block, manifest_of, run_blocks, summary_of
 from showhow.datasets.manifest import MANIFEST, Derivation
 from showhow.datasets.rows import balanced, mixture, ordered, part_of
-from showhow.datasets.whole import whole_folder
 from showhow.errors import TrialError
 from showhow.fingerprint import Json
 from showhow.methods.row import Column, Row
@@ -120,7 +120,7 @@ def _made(home: Path, derivation: Derivation, like: Dataset, write: Callable[[Pa
     folder = home / address
     with claimed(folder, folder / MANIFEST) as is_ours:
         if is_ours:
-            with whole_folder(folder, MANIFEST) as partial:
+            with atomic_folder(folder, MANIFEST) as partial:
                 written = [block for block in write(partial) if block["rows"]]
                 if not written:
                     what = derivation.settings.get("function", ", ".join(derivation.inputs))

@@ -1,7 +1,6 @@
-"""Examples: a problem explained at one level, as a row; which split a question belongs to; one block of candidates
-drawn.
+"""Draws one block of a dataset's candidates: problems of its split, each explained at its level, as rows.
 
-Pure. Everything here is a function of the dataset's spec and the block's number, never of who computes it.
+Pure. Everything here is a function of the dataset's spec and the block's number, not of the process that computes it.
 """
 
 import random
@@ -16,8 +15,8 @@ from showhow.tasks.explain import Level, explain, render
 
 BLOCK_EXAMPLES = 8192
 
-# A block gives up after so many questions in a row outside its split. The smallest split has a tenth of all questions:
-# where it has any, the chance of missing it so often is 0.9 ** 2000.
+# A block stops after this many questions in a row outside its split. The smallest split has a tenth of all questions:
+# if it has any, the chance of so many misses is 0.9 ** 2000.
 _MOST_MISSES = 2000
 
 
@@ -31,10 +30,10 @@ class Example(NamedTuple):
 
 
 def draw_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Example], list[int]]:
-    """Draw a block of candidates that belong to the spec's split; return them with their hashes. Repeats are still in.
+    """Draw a block of candidates in the spec's split; return them with their hashes, with duplicates.
 
-    They are fewer than `examples` when the task has hardly any question in that split. The stream is keyed by task,
-    split, seed and block but not by level, so that all levels explain the same problems. A task that is a list gives
+    They are fewer than `examples` when the task has hardly any question in that split. The random stream is keyed by
+    task, split, seed and block but not by level, so that all levels explain the same problems. A listed task yields
     each of its problems once."""
     if spec.task.listed is not None:
         return _listed_block(spec, block, examples)
@@ -63,7 +62,7 @@ def _listed_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Ex
         raise UserError(f"the {spec.split} split has one question, and no other whose steps `shuffled` could show")
     first = block * BLOCK_EXAMPLES
     rows = [
-        # The next of the same split lends its steps: another question, and none of a split held out.
+        # `shuffled` takes the steps of the next problem: another question, but never one of a held-out split.
         to_example(spec.task, spec.level, spec.control_length, problems[index], problems[(index + 1) % len(problems)])
         for index in range(first, min(first + examples, len(problems)))
     ]
@@ -72,8 +71,8 @@ def _listed_block(spec: DatasetSpec, block: int, examples: int) -> tuple[list[Ex
 
 @lru_cache(maxsize=8)
 def _in_split(task: Task, split: str, buckets: range, seed: int) -> list[Problem]:
-    """Return a split's problems in an order of the dataset's seed, so that a part of them is no matter of their order
-    in the file."""
+    """Return a split's problems in an order given by the dataset's seed, so that a subset does not depend on their
+    order in the file."""
     problems = [problem for problem in task.listed or () if question_hash(problem.question) % 100 in buckets]
     rng_for("listed", task.identity, split, seed).shuffle(problems)
     return problems
@@ -90,7 +89,7 @@ def _another(task: Task, problem: Problem, rng: random.Random) -> Problem:
 def to_example(
     task: Task, level: Level, control_length: Level, problem: Problem, other: Problem | None = None
 ) -> Example:
-    """Explain a problem of a task at a level. `other` lends its steps to the control `shuffled`."""
+    """Explain a problem of a task at a level. `other`: the problem whose steps the control `shuffled` shows."""
     layout = task.text_format
     target = render(problem, level, layout, control_length, other)
     matched = explain(problem, control_length, layout) if level is Level.FILLER else None

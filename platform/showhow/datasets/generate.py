@@ -1,8 +1,8 @@
 """Generates a dataset into Parquet shards, in parallel with Ray Data or, when it is small, in this process.
 
-Work is cut into blocks of candidates. A block is drawn from its own keyed stream, so who draws it does not matter; the
-driver then sees the hashes of all questions, keeps the first of each, and every block writes what it keeps as one
-shard. The bytes are therefore the same whatever the number of workers.
+Work is divided into blocks of candidates. A block is drawn from its own keyed stream, so it does not matter which
+process draws it. The driver then collects the hashes of all questions and selects the first of each, and every block
+writes its selected rows as one shard. The bytes are therefore the same for any number of workers.
 """
 
 import functools
@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 from numpy import ndarray
 
+from showhow.datasets.atomic import atomic_folder
 from showhow.datasets.examples import BLOCK_EXAMPLES, draw_block
 from showhow.datasets.manifest import MANIFEST, Derivation, Manifest, Shard, Source
-from showhow.datasets.whole import whole_folder
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.sections.dataset_spec import DatasetSpec
@@ -33,12 +33,12 @@ SCHEMA = pa.schema(
     [("question", pa.string()), ("target", pa.string()), ("answer", pa.string()), ("matched", pa.string())]
 )
 
-# Ray Data takes 4-5 s to start; below so many blocks this process alone is faster.
+# Ray Data takes 4-5 s to start; with fewer blocks this process alone is faster.
 _BLOCKS_WORTH_A_CLUSTER = 16
 # A task that yields fewer different questions than this share of its draws is exhausted. To see each of a million
-# equally likely questions takes some 14 million draws, so a dataset may hold every question of a task.
+# equally likely questions takes some 14 million draws, so a dataset may contain every question of a task.
 _LEAST_NEW_SHARE = 0.05
-_LEAST_DRAWN = 256  # a round, so that small datasets do not take many
+_LEAST_DRAWN = 256  # in a round, so that small datasets do not take many rounds
 
 Block = dict[str, Any]
 BlockFunction = Callable[[Block], Block]
@@ -46,22 +46,22 @@ Hashes = Int64[ndarray, " candidates"]
 
 
 def is_large(spec: DatasetSpec) -> bool:
-    """True for datasets that are worth spreading over a cluster. Reading a list is not: each worker would read it
-    all."""
+    """True for datasets that are worth generating on a cluster. Those of a listed task are not: each worker would read
+    the complete list."""
     return spec.task.listed is None and spec.examples > _BLOCKS_WORTH_A_CLUSTER * BLOCK_EXAMPLES
 
 
 def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
-    """Return the folder of the dataset, generating it unless it is there already. `home` must be reachable from every
+    """Return the folder of the dataset, and generate it if it does not exist. `home` must be reachable from every
     worker.
 
-    Raises UserError when the task has too few different questions, or when a finished shard no longer has its bytes."""
+    Raises UserError when the task has too few different questions, or when a finished shard is corrupt."""
     folder = home / spec.fingerprint
     manifest = Manifest.read(folder)
     if manifest is not None:
         manifest.verify(folder)
         return folder
-    with whole_folder(folder, MANIFEST) as partial:
+    with atomic_folder(folder, MANIFEST) as partial:
         _generate(spec, partial, on_cluster).write(partial)
     return folder
 
@@ -69,28 +69,28 @@ def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
 def _generate(spec: DatasetSpec, folder: Path, on_cluster: bool) -> Manifest:
     """Write the shards and return their manifest."""
     hashes, blocks = _draw_enough(spec, folder, on_cluster)
-    kept = _first_of_each(np.concatenate(hashes), spec.examples)
+    selected = _first_of_each(np.concatenate(hashes), spec.examples)
     writes = [
         block | {"keep": np.flatnonzero(part)}
-        for block, part in zip(blocks, np.split(kept, np.cumsum([len(part) for part in hashes])[:-1]), strict=True)
+        for block, part in zip(blocks, np.split(selected, np.cumsum([len(part) for part in hashes])[:-1]), strict=True)
     ]
     written = run_blocks(
         functools.partial(_write_shard, str(folder)), [w for w in writes if len(w["keep"])], on_cluster
     )
     shutil.rmtree(folder / "candidates")
-    return _manifest(spec, written, candidates=int(np.flatnonzero(kept)[-1]) + 1)
+    return _manifest(spec, written, candidates=int(np.flatnonzero(selected)[-1]) + 1)
 
 
 def _draw_enough(spec: DatasetSpec, folder: Path, on_cluster: bool) -> tuple[list[Hashes], list[Block]]:
-    """Draw blocks, in rounds, until they hold enough different questions."""
+    """Draw blocks, in rounds, until they contain enough different questions."""
     (folder / "candidates").mkdir()
     draw = functools.partial(_draw_candidates, spec.model_dump_json(), str(folder))
     blocks: list[Block] = []
     hashes: list[Hashes] = []
     seen: Hashes = np.empty(0, dtype=np.int64)
-    asked, round_size = 0, max(spec.examples, _LEAST_DRAWN)
+    drawn, round_size = 0, max(spec.examples, _LEAST_DRAWN)
     while len(seen) < spec.examples:
-        if asked * _LEAST_NEW_SHARE >= max(spec.examples, _LEAST_DRAWN):
+        if drawn * _LEAST_NEW_SHARE >= max(spec.examples, _LEAST_DRAWN):
             raise _exhausted(spec, len(seen))
         first, before = len(blocks), len(seen)
         blocks += [
@@ -101,9 +101,9 @@ def _draw_enough(spec: DatasetSpec, folder: Path, on_cluster: bool) -> tuple[lis
             np.asarray(block["hashes"], dtype=np.int64) for block in run_blocks(draw, blocks[first:], on_cluster)
         ]
         seen = np.unique(np.concatenate([seen, *hashes[first:]]))
-        asked += round_size
-        # As many as would do if the next round repeated itself no more than this one; a task that yields nothing new is
-        # given up after few rounds.
+        drawn += round_size
+        # As many as would suffice if the next round had the same share of duplicates as this one, so that a task that
+        # yields nothing new is exhausted after few rounds.
         likely = math.ceil((spec.examples - len(seen)) * round_size / max(len(seen) - before, 1))
         round_size = max(min(likely, 4 * spec.examples), _LEAST_DRAWN)
     return hashes, blocks
@@ -138,7 +138,7 @@ def _write_shard(folder: str, block: Block) -> Block:
 
 
 def summary_of(table: pa.Table, path: Path, block: int) -> Block:
-    """Return what a manifest says of a shard that was written."""
+    """Return a manifest's entries for a shard that was written."""
     texts = table["question"].to_pylist() + table["target"].to_pylist()
     answers = Counter(table["answer"].to_pylist())
     return {
@@ -159,11 +159,11 @@ def _candidates(folder: str, block: Block) -> Path:
 
 
 def _first_of_each(hashes: Hashes, wanted: int) -> ndarray[Any, np.dtype[np.bool_]]:
-    """Mark the first occurrence of each question, and of those only the first `wanted`."""
-    kept = np.zeros(len(hashes), dtype=bool)
+    """Return a mask of the first occurrence of each question, limited to the first `wanted`."""
+    is_first = np.zeros(len(hashes), dtype=bool)
     first = np.sort(np.unique(hashes, return_index=True)[1])[:wanted]
-    kept[first] = True
-    return kept
+    is_first[first] = True
+    return is_first
 
 
 def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int) -> Manifest:
@@ -175,17 +175,17 @@ def _manifest(spec: DatasetSpec, written: Sequence[Block], candidates: int) -> M
 def manifest_of(
     spec: DatasetSpec, written: Sequence[Block], address: str, derivation: Derivation | None = None
 ) -> Manifest:
-    """Return the manifest of a dataset whose shards were written; derivation: of one that was made of others."""
+    """Return the manifest of a dataset whose shards were written; derivation: of a derived dataset."""
     shards = sorted(written, key=lambda block: str(block["name"]))
     answers: Counter[str] = Counter()
     for block in shards:
         answers.update(dict(zip(block["answers"], map(int, block["answer_counts"]), strict=True)))
-    # Of equally common answers the first in order of spelling, so that the manifest does not depend on chance.
+    # Among equally common answers the first in sorting order, so that the manifest is deterministic.
     majority = min(answers, key=lambda answer: (-answers[answer], answer))
     rows = sum(int(block["rows"]) for block in shards)
     return Manifest(
         fingerprint=address,
-        spec=spec.model_copy(update={"task": _placeless(spec.task)}),
+        spec=spec.model_copy(update={"task": _without_folder(spec.task)}),
         rows=rows,
         symbols=sum(int(block["symbols"]) for block in shards),
         candidates=rows,
@@ -198,8 +198,8 @@ def manifest_of(
     )
 
 
-def _placeless(task: Task) -> Task:
-    """A manifest names a file, but not where it lies."""
+def _without_folder(task: Task) -> Task:
+    """Return the task with the name of its file only, as manifests contain no paths."""
     return task.model_copy(update={"path": Path(task.path).name}) if isinstance(task, Imported) else task
 
 
@@ -217,10 +217,10 @@ def _source(spec: DatasetSpec) -> Source | None:
 
 
 def run_blocks(function: BlockFunction, blocks: Sequence[Block], on_cluster: bool) -> list[Block]:
-    """Apply a function to each block, here or by Ray Data; the results stand in the order of the blocks."""
+    """Apply a function to each block, here or by Ray Data; the results are in the order of the blocks."""
     if not on_cluster:
         return [function(block) for block in blocks]
-    import ray  # loads in seconds, and small datasets never need it
+    import ray  # takes seconds to import, and small datasets never need it
 
     items = [{"item": block} for block in blocks]
     dataset = ray.data.from_items(items, override_num_blocks=len(items))

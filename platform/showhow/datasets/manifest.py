@@ -1,7 +1,7 @@
-"""The manifest of a dataset: what it is, what was counted while making it, and the hash of each shard.
+"""The manifest of a dataset: what produced it, what was counted, and the hash of each shard.
 
-It is written last, so a dataset with a manifest is finished and one without was interrupted. It holds neither times nor
-places, so the same spec gives the same manifest byte for byte.
+It is written last, so a dataset with a manifest is finished and one without was interrupted. It contains neither times
+nor paths, so the same spec gives the same manifest byte for byte.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from showhow.datasets.whole import whole_file
+from showhow.datasets.atomic import atomic_file
 from showhow.errors import UserError
 from showhow.fingerprint import file_sha256
 from showhow.sections.dataset_spec import DatasetSpec
@@ -31,9 +31,9 @@ class Shard(BaseModel):
 
 
 class Source(BaseModel):
-    """What became of the rows of an imported file: how many were read; were unusable, by reason; repeated a question of
-    an earlier row, and of those how many with another answer. The others have a question each, of which so many belong
-    to the dataset's split."""
+    """Counts of the rows of an imported file: those read; those unusable, by reason; those that repeat the question of
+    an earlier row, and among these those with another answer. The other rows have a question each;
+    questions_in_split: how many of them belong to the dataset's split."""
 
     model_config = STRICT
 
@@ -45,8 +45,8 @@ class Source(BaseModel):
 
 
 class Derivation(BaseModel):
-    """How a dataset was made of others: the operation, the version of what it does, its settings, and the fingerprints
-    of its inputs."""
+    """How a dataset was derived from others: the operation, its version, its settings, and the fingerprints of its
+    inputs."""
 
     model_config = STRICT
 
@@ -57,11 +57,12 @@ class Derivation(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What produced a dataset. spec: of the problems that it holds, or that it was derived from. symbols: tokens as the
-    from-scratch tokenizer counts them, questions and targets. duplicate_share: of the candidates drawn, the share
-    dropped because the question was there already. chance: how often guessing is right. majority_answer,
-    majority_share: the commonest answer and how often it is right. source: of an imported dataset; derivation: of one
-    that was made of others."""
+    """What produced a dataset.
+
+    spec: of the problems that it contains, or that it was derived from. symbols: of questions and targets, which are
+    the tokens of the from-scratch tokenizer. duplicate_share: the share of the drawn candidates that repeated a
+    question and were dropped. chance: how often guessing is right. majority_answer, majority_share: the commonest
+    answer and how often it is right. source: of an imported dataset. derivation: of a derived dataset."""
 
     model_config = STRICT
 
@@ -79,8 +80,8 @@ class Manifest(BaseModel):
     derivation: Derivation | None = None
 
     def write(self, folder: Path) -> None:
-        """Write the manifest in one move, so that it is there whole or not at all."""
-        with whole_file(folder / MANIFEST) as partial:
+        """Write the manifest in one move, so that it is there completely or not at all."""
+        with atomic_file(folder / MANIFEST) as partial:
             partial.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -97,7 +98,7 @@ class Manifest(BaseModel):
             ) from None
 
     def verify(self, folder: Path) -> None:
-        """Compare each shard with its hash. Raises UserError naming the first that is missing or has other bytes."""
+        """Compare each shard with its hash. Raises UserError naming the first shard that is missing or corrupt."""
         for shard in self.shards:
             path = folder / shard.name
             if not path.is_file():

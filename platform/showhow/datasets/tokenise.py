@@ -1,5 +1,5 @@
 """Tokenises a dataset once per tokenizer, into an Arrow file that trials read by memory map (format:
-`training/tokens.py`). Rows come in and go out some thousand at a time, so memory does not grow with the dataset."""
+`training/tokens.py`). Rows are read and written in batches, so memory does not grow with the dataset."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,28 +12,27 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 from numpy import ndarray
 
+from showhow.datasets.atomic import atomic_file
 from showhow.datasets.manifest import Derivation, Manifest
 from showhow.datasets.tokenizer import StudyTokenizer, TokenRows
-from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.methods.row import MATCHED
 from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import FILLER_SYMBOL, Level
 
-_FORMAT = 2  # raise it when files written before could be misread
+_FORMAT = 2  # raise it when older files could be misread
 _ROWS_AT_ONCE = 4096
 _METADATA_KEY = b"showhow"
 _SCHEMA = pa.schema(
     [("ids", pa.list_(pa.int32())), ("prompt_tokens", pa.int32()), ("question", pa.string()), ("target", pa.string())]
 )
-_OF_DERIVED = (pa.field("weight", pa.float32()), pa.field("part", pa.string()))
+_DERIVED_FIELDS = (pa.field("weight", pa.float32()), pa.field("part", pa.string()))
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """What became of a dataset's rows: how many were kept, how many dropped as too long, and the longest one's
-    tokens."""
+    """How many rows of a dataset were written, how many were dropped as too long, and the tokens of the longest."""
 
     kept: int
     dropped: int
@@ -43,12 +42,12 @@ class Lengths:
 def tokenise(
     folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_share: float, room: int | None = None
 ) -> Path:
-    """Return the Arrow file of a dataset under a tokenizer, writing it unless it is there. room: to how many tokens
-    max_tokens could be raised, by the positions of the model (None: to any number).
+    """Return the Arrow file of a dataset under a tokenizer, and write it if it does not exist. room: the largest
+    max_tokens that the model has positions for (None: no limit).
 
-    Rows longer than max_tokens are dropped whole: an answer is never cut off. Raises UserError when more than
-    max_dropped_share of the training rows are too long, or any row of an evaluation split (all levels must be asked
-    the same questions), or when the tokenizer does not know a symbol."""
+    Rows longer than max_tokens are dropped completely: an answer is never cut off. Raises UserError when more than
+    max_dropped_share of the training rows are too long, when any row of an evaluation split is (all levels must get the
+    same questions), or when the tokenizer does not know a symbol."""
     path = folder / f"tokens{_FORMAT}-{words.fingerprint}-{max_tokens}.arrow"
     manifest = Manifest.read(folder)
     if manifest is None:
@@ -59,7 +58,7 @@ def tokenise(
 
 
 def read_lengths(path: Path) -> Lengths | None:
-    """Return what became of the rows of a tokenised dataset, or None where there is no readable file."""
+    """Return the Lengths of a tokenised dataset, or None where there is no readable file."""
     try:
         with pa.memory_map(str(path)) as mapped:
             file = pa.ipc.open_file(mapped)
@@ -86,7 +85,7 @@ def _check_dropped(
             "explanations compared be shorter, or take a model with more positions"
         )
     if spec.split != TRAIN:
-        raise UserError(f"{found}; {do}. Questions of an evaluation are not dropped, so that all levels share them")
+        raise UserError(f"{found}; {do}. Evaluation questions are never dropped, so that all levels share them")
     if share > max_dropped_share or not lengths.kept:
         raise UserError(
             f"{found}, and data.max_dropped_share = {max_dropped_share:g}; {do}, or allow a larger share to be dropped"
@@ -106,7 +105,7 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
     }
     schema = source.schema.with_metadata({_METADATA_KEY: json.dumps(facts)})
     kept = dropped = longest = 0
-    with whole_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
+    with atomic_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
         for shard in manifest.shards:
             for texts in pq.ParquetFile(path.parent / shard.name).iter_batches(_ROWS_AT_ONCE):
                 rows = source.tokenised(texts)
@@ -124,7 +123,7 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
 
 @dataclass(frozen=True)
 class _Source:
-    """A dataset, and how its texts become tokens. layout: as this tokenizer can spell it."""
+    """A dataset, and how its texts are tokenised. layout: its text format, as this tokenizer can spell it."""
 
     words: StudyTokenizer
     spec: DatasetSpec
@@ -133,11 +132,11 @@ class _Source:
     derivation: Derivation | None
 
     def tokenised(self, texts: pa.RecordBatch) -> pa.RecordBatch:
-        """Return some rows as they stand in the file."""
+        """Return some rows in the format of the file."""
         names = texts.schema.names
         prompts = self._encode(texts["prompt" if "prompt" in names else "question"], as_prompts=True)
         is_filler = self.spec.level is Level.FILLER and MATCHED in names and not texts[MATCHED].null_count
-        targets = self._fillers(texts) if is_filler else self._encode(self._laid_out(texts["target"]))
+        targets = self._fillers(texts) if is_filler else self._encode(self._formatted(texts["target"]))
         ends = _repeated(self.words.ids.end, np.ones(len(texts), dtype=np.int64))
         rows = _side_by_side(prompts, targets, ends)
         offsets = np.concatenate([[0], np.cumsum(rows.lengths)])
@@ -146,7 +145,7 @@ class _Source:
                 "ids": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(rows.ids)),
                 "prompt_tokens": pa.array(prompts.lengths, pa.int32()),
                 "question": texts["question"],
-                "target": self._laid_out(texts["target"]),
+                "target": self._formatted(texts["target"]),
                 **{name: texts[name] for name in self.schema.names if name in ("weight", "part")},
             },
             self.schema,
@@ -154,17 +153,17 @@ class _Source:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of the file: a derived dataset's rows also have a weight and a part."""
-        return _SCHEMA if self.derivation is None else pa.schema([*_SCHEMA, *_OF_DERIVED])
+        """The columns of the file; those of a derived dataset include a weight and a part."""
+        return _SCHEMA if self.derivation is None else pa.schema([*_SCHEMA, *_DERIVED_FIELDS])
 
-    def _laid_out(self, texts: pa.StringArray) -> pa.StringArray:
-        # No step contains a separator, so this changes nothing else.
+    def _formatted(self, texts: pa.StringArray) -> pa.StringArray:
+        # No step contains a separator, so this changes only separators.
         own, new = self.spec.task.text_format.step_separator, self.layout.step_separator
         return texts if own == new else pc.replace_substring(texts, own, new)
 
     def _fillers(self, texts: pa.RecordBatch) -> TokenRows:
         endings = self._encode(pc.binary_join_element_wise(self.layout.answer_prefix, texts["answer"], ""))
-        matched = self._encode(self._laid_out(texts["matched"]))
+        matched = self._encode(self._formatted(texts["matched"]))
         dot = int(self.words.encode(pa.array([FILLER_SYMBOL])).ids[-1])
         return _side_by_side(_repeated(dot, np.maximum(matched.lengths - endings.lengths, 0)), endings)
 
@@ -184,7 +183,7 @@ def _repeated(token: int, lengths: Int64[ndarray, " rows"]) -> TokenRows:
 
 
 def _side_by_side(*parts: TokenRows) -> TokenRows:
-    """Return rows that consist of a row of each part, one after another."""
+    """Return rows that concatenate one row of each part."""
     lengths = np.stack([part.lengths for part in parts], axis=1)
     owners = np.repeat(np.tile(np.arange(len(parts), dtype=np.uint8), len(lengths)), lengths.ravel())
     ids = np.empty(len(owners), dtype=np.int32)

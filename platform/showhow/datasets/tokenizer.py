@@ -1,4 +1,5 @@
-"""The tokenizer of a study: made of its tasks' symbols for from-scratch models, the model's own for pretrained ones."""
+"""The tokenizer of a study: built from its tasks' symbols for from-scratch models, the model's own for pretrained
+ones."""
 
 import json
 import string
@@ -16,8 +17,8 @@ from jaxtyping import Int32, Int64, UInt8
 from numpy import ndarray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from showhow.datasets.atomic import atomic_file
 from showhow.datasets.examples import to_example
-from showhow.datasets.whole import whole_file
 from showhow.errors import UserError
 from showhow.fingerprint import Json, fingerprint
 from showhow.models.chat import chat_of
@@ -28,7 +29,7 @@ from showhow.seeds import rng_for
 from showhow.tasks.base import Task, TextFormat
 from showhow.tasks.explain import SYMBOL, Level, symbols
 
-# Between steps where a tokenizer cannot spell a task's own separator (T5's reads a line break as a blank). No step of
+# The separator of steps where a tokenizer cannot spell a task's own (T5's reads a line break as a blank). No step of
 # any task contains it, as a test checks.
 SPARE_SEPARATOR = "; "
 
@@ -36,7 +37,7 @@ _PAD, _END, _UNKNOWN = "<pad>", "<end>", "<unknown>"
 _PROBLEMS_READ_FOR_SYMBOLS = 300
 _FACTS = "facts.json"
 
-# What kind of sign each byte is, as bits; 0: no plain ASCII, so a byte alone does not tell.
+# The kind of each byte, as bits; 0: not ASCII, so that a byte alone has no kind.
 _DIGIT, _LETTER, _SIGN, _BLANK, _ALONE = 1, 2, 4, 8, 16
 _KINDS = bytearray(256)
 for _kind, _signs in (
@@ -44,7 +45,7 @@ for _kind, _signs in (
     (_LETTER, string.ascii_letters),
     (_SIGN, string.punctuation),
     (_BLANK, " "),
-    (_ALONE, "_\t\n\v\f\r"),  # after punctuation, which holds the underscore too
+    (_ALONE, "_\t\n\v\f\r"),  # after punctuation, which includes the underscore
 ):
     for _byte in _signs.encode():
         _KINDS[_byte] = _kind
@@ -52,7 +53,7 @@ for _kind, _signs in (
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Token ids with a meaning; `start` and `unknown` are None for tokenizers without."""
+    """The ids of special tokens; `start` and `unknown` are None for tokenizers without them."""
 
     pad: int
     end: int
@@ -62,7 +63,7 @@ class SpecialIds:
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Token ids of some texts, one text after another, and how many belong to each."""
+    """The token ids of some texts, concatenated, and the number of tokens of each."""
 
     ids: Int32[ndarray, " tokens"]
     lengths: Int64[ndarray, " rows"]
@@ -70,8 +71,8 @@ class TokenRows:
 
 @dataclass(frozen=True)
 class StudyTokenizer:
-    """A tokenizer with the ids that training needs. by_symbols: its tokens are those of `explain.symbols`. frame: what
-    a chat template puts before and after a question."""
+    """A tokenizer with the ids that training needs. by_symbols: its tokens are those of `explain.symbols`. frame: the
+    text that a chat template puts before and after a question."""
 
     tokenizer: Tokenizer
     ids: SpecialIds
@@ -80,7 +81,7 @@ class StudyTokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits naming what it does."""
+        """16 hexadecimal digits that identify its behaviour."""
         framed: dict[str, Json] = {} if self.frame is None else {"frame": [*self.frame]}
         return fingerprint({"tokenizer": self.tokenizer.to_str(), **asdict(self.ids), **framed})
 
@@ -90,10 +91,10 @@ class StudyTokenizer:
         return 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
 
     def save(self, path: Path) -> None:
-        """Write `tokenizer.json` and, beside it, the rest, each in one move."""
+        """Write `tokenizer.json` and, in the same folder, the other fields, each file in one move."""
         facts = {"ids": asdict(self.ids), "by_symbols": self.by_symbols, "frame": self.frame}
         for target, text in ((path.with_name(_FACTS), json.dumps(facts)), (path, self.tokenizer.to_str())):
-            with whole_file(target) as partial:
+            with atomic_file(target) as partial:
                 partial.write_text(text, encoding="utf-8")
 
     @classmethod
@@ -104,8 +105,8 @@ class StudyTokenizer:
         return cls(Tokenizer.from_file(str(path)), SpecialIds(**facts["ids"]), facts["by_symbols"], frame)
 
     def encode(self, texts: pa.StringArray, as_prompts: bool = False) -> TokenRows:
-        """Return the token ids of some texts; prompts get what the chat template puts around a question or, without
-        one, what the tokenizer puts around a text, such as a start token."""
+        """Return the token ids of some texts. Prompts get the frame of the chat template or, without a template, the
+        special tokens that the tokenizer adds to a text, such as a start token."""
         if self.by_symbols:
             data, offsets = _bytes(texts)
             kinds = np.frombuffer(data.tobytes().translate(_KINDS), dtype=np.uint8)
@@ -118,7 +119,7 @@ class StudyTokenizer:
         if as_prompts and self.frame is not None:
             before, after = self.frame
             framed = [before + text + after for text in texts.to_pylist()]
-            encodings = self.tokenizer.encode_batch_fast(framed, add_special_tokens=False)  # the template has its own
+            encodings = self.tokenizer.encode_batch_fast(framed, add_special_tokens=False)  # they are in the template
         else:
             encodings = self.tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=as_prompts)
         rows = [encoding.ids for encoding in encodings]
@@ -127,16 +128,16 @@ class StudyTokenizer:
 
     @cached_property
     def _vocabulary(self) -> pa.StringArray:
-        """The tokens by id."""
+        """The tokens, in the order of their ids."""
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
         return pa.array(sorted(vocabulary, key=vocabulary.__getitem__))
 
     def layout(self, own: TextFormat) -> TextFormat:
-        """Return how targets are laid out for this tokenizer: as the task does, or with the spare separator.
+        """Return the text format of targets for this tokenizer: the task's own, or one with the spare separator.
 
-        Raises UserError when a reply in this tokenizer's tokens could not be told into steps and answer."""
+        Raises UserError when a decoded reply could not be split into steps and answer."""
         if self.by_symbols:
-            return own  # it was made of what its tasks write
+            return own  # it was built from the texts of its tasks
         for layout in (own, replace(own, step_separator=SPARE_SEPARATOR)):
             text = layout.step_separator.join(["1", "1", layout.answer_prefix + "1"])
             read_back = self.tokenizer.decode(self.encode(pa.array([text])).ids.tolist(), skip_special_tokens=True)
@@ -144,14 +145,13 @@ class StudyTokenizer:
             if prefix and steps.count(layout.step_separator) == 2:
                 return layout
         raise UserError(
-            f'the tokenizer of the model reads "{text}" back as "{read_back}", so steps and answer could not be told '
+            f'the tokenizer of the model decodes "{text}" as "{read_back}", so steps and answer could not be told '
             "apart; choose a model whose tokenizer keeps capitals, blanks and signs"
         )
 
 
 def tokenizer_for(model: ModelSpec, tasks: list[Task], texts: Sequence[str] = ()) -> StudyTokenizer:
-    """Return the tokenizer of a model: its own, or one made of the symbols of the tasks it will meet, and of further
-    texts."""
+    """Return the tokenizer of a model: its own, or one built from the symbols of its tasks and of further texts."""
     if isinstance(model, PretrainedModel):
         return pretrained_tokenizer(model.name, model.questions)
     return symbol_tokenizer(tasks, texts)
@@ -160,9 +160,9 @@ def tokenizer_for(model: ModelSpec, tasks: list[Task], texts: Sequence[str] = ()
 def symbol_tokenizer(tasks: list[Task], texts: Sequence[str] = ()) -> StudyTokenizer:
     """Return a word-level tokenizer with a token for each number up to the tasks' largest, each word and each sign.
 
-    A number is one token wherever it stands, so that a step is a function of few tokens; joining a text's tokens gives
-    the text back. Words and signs are collected from problems drawn with a key of their own, or from all of a listed
-    task, at every level."""
+    A number is one token in every position, so that a step is a function of few tokens; joining a text's tokens gives
+    the text. Words and signs are collected at every level from problems drawn with their own key, or from all problems
+    of a listed task."""
     numbers = [str(number) for number in range(max(task.largest_number for task in tasks) + 1)]
     read = chain(texts, (text for task in tasks for text in _texts(task)))
     words = {symbol for text in read for symbol in symbols(text)}.difference(numbers)
@@ -175,7 +175,7 @@ def symbol_tokenizer(tasks: list[Task], texts: Sequence[str] = ()) -> StudyToken
 
 
 def _bytes(texts: pa.StringArray) -> tuple[UInt8[ndarray, " bytes"], Int32[ndarray, " rows_plus_1"]]:
-    """Return the text of some strings, one after another, and where each begins. Nothing is copied."""
+    """Return the bytes of some strings, concatenated, and the offset of each. Nothing is copied."""
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
     return np.frombuffer(data, dtype=np.uint8)[bounds[0] : bounds[-1]], bounds - bounds[0]
@@ -184,20 +184,20 @@ def _bytes(texts: pa.StringArray) -> tuple[UInt8[ndarray, " bytes"], Int32[ndarr
 def _symbol_starts(
     kinds: UInt8[ndarray, " bytes"], offsets: Int32[ndarray, " rows_plus_1"]
 ) -> Int64[ndarray, " symbols"]:
-    """Return where each symbol begins, as `explain.SYMBOL` splits texts one by one.
+    """Return the offset of each symbol, as `explain.SYMBOL` splits each text.
 
-    Whether a byte goes on with its symbol is told by the kinds of the two before it: a run of digits or of letters goes
-    on; a blank ends the word or sign before it, and where there is none begins the one after it."""
+    Whether a byte continues a symbol depends on its own kind and on the two bytes before it: a run of digits or of
+    letters continues; a blank ends the word or sign before it, and if there is none it starts the one after it."""
     opens = np.zeros(len(kinds) + 1, dtype=bool)
     opens[offsets] = True
     opens = opens[:-1]
     word_or_sign = kinds & (_LETTER | _SIGN) != 0
     blank = kinds == _BLANK
-    goes_on = np.zeros_like(opens)
-    goes_on[1:] = blank[1:] & word_or_sign[:-1] & ~opens[1:]
-    leads = blank & ~goes_on
-    goes_on[1:] |= (kinds[1:] & kinds[:-1] & (_DIGIT | _LETTER) != 0) | (word_or_sign[1:] & leads[:-1])
-    return np.flatnonzero(opens | ~goes_on)
+    continues = np.zeros_like(opens)
+    continues[1:] = blank[1:] & word_or_sign[:-1] & ~opens[1:]
+    leads = blank & ~continues
+    continues[1:] |= (kinds[1:] & kinds[:-1] & (_DIGIT | _LETTER) != 0) | (word_or_sign[1:] & leads[:-1])
+    return np.flatnonzero(opens | ~continues)
 
 
 def _texts(task: Task) -> list[str]:
@@ -210,12 +210,12 @@ def _texts(task: Task) -> list[str]:
 
 
 def pretrained_tokenizer(name: str, questions: Literal["auto", "plain", "chat"] = "auto") -> StudyTokenizer:
-    """Return the fast tokenizer of a pretrained model, by local folder or Hugging Face name, with the frame that its
-    chat template gives a question if it is to have one (see PretrainedModel).
+    """Return the fast tokenizer of a pretrained model, by local folder or Hugging Face name, with the frame of its chat
+    template if `questions` asks for one (see PretrainedModel).
 
-    A reply to a framed question ends as the template ends the model's turn: with the first special token that it writes
-    there, which need not be the tokenizer's end token (Gemma's is <end_of_turn>). Raises UserError where there is no
-    tokenizer, or none that can be used so."""
+    A reply to a framed question ends with the first special token by which the template ends the model's turn, which is
+    not always the tokenizer's end token (Gemma's is <end_of_turn>). Raises UserError where there is no usable
+    tokenizer."""
     try:
         folder = settings_folder(name)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -242,8 +242,8 @@ def pretrained_tokenizer(name: str, questions: Literal["auto", "plain", "chat"] 
 
 
 def check_settings(trial: Trial) -> None:
-    """Raise UserError where a trial cannot go with the settings of its pretrained model: of one on the hub they are not
-    known before (see models/settings.py)."""
+    """Raise UserError where a trial is not compatible with the settings of its pretrained model, which for a model on
+    the hub are not known before (see models/settings.py)."""
     if isinstance(trial.model, PretrainedModel):
         faults = folder_faults(trial, settings_folder(trial.model.name))
         if faults:
@@ -252,12 +252,12 @@ def check_settings(trial: Trial) -> None:
 
 @cache
 def settings_folder(name: str) -> Path:
-    """Return the folder of a model's tokenizer and settings: its own, or where the hub's client keeps a copy of them.
-    Raises OSError, or an error of the hub's client, where neither is."""
+    """Return the folder of a model's tokenizer and settings: its own, or the copy in the cache of the hub's client.
+    Raises OSError, or an error of the hub's client, where there is neither."""
     folder = Path(name)
     if folder.is_dir():
         return folder
-    from huggingface_hub import snapshot_download  # only named models are fetched
+    from huggingface_hub import snapshot_download  # needed only for models on the hub
 
     wanted = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
     return Path(snapshot_download(name, allow_patterns=wanted))

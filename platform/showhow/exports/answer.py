@@ -1,4 +1,4 @@
-"""Asks an exported model: greedy replies to questions, in float32, read and graded as in an evaluation."""
+"""Prompts an exported model: greedy replies to questions, in float32, read and graded as in an evaluation."""
 
 import json
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ _AT_ONCE = 64
 def ask(
     folder: Path, exported: Exported, questions: Sequence[Question], by_vllm: bool = False
 ) -> list[Answer | Unasked]:
-    """Return the model's answers, without those to questions in symbols that it does not know. Raises UserError for a
-    folder that transformers, or vLLM, cannot load."""
+    """Return the model's answers; a question with symbols that the model does not know becomes an `Unasked`. Raises
+    UserError for a folder that transformers, or vLLM, cannot load."""
     disable_progress_bar()
     words = replace(pretrained_tokenizer(str(folder), "plain"), frame=exported.frame)
     unasked = [_unknown_in(question.text, words, exported) for question in questions]
-    asked = [question for question, why in zip(questions, unasked, strict=True) if why is None]
-    answers = iter(_answers(folder, exported, words, asked, by_vllm) if asked else ())
+    readable = [question for question, why in zip(questions, unasked, strict=True) if why is None]
+    answers = iter(_answers(folder, exported, words, readable, by_vllm) if readable else ())
     return [next(answers) if why is None else why for why in unasked]
 
 
 def _unknown_in(question: str, words: StudyTokenizer, exported: Exported) -> Unasked | None:
-    """Say where a question has something that no question of the training could have; None where nothing."""
+    """Return the position of a symbol that no training question could have, as an Unasked; None where there is none."""
     read = words.tokenizer.encode(question, add_special_tokens=False)
     if words.ids.unknown is None or words.ids.unknown not in read.ids:
         return None
@@ -60,7 +60,7 @@ def _answers(
     prompts = [_encoded(words, exported.prompt(question.text), as_prompt=True) for question in questions]
     problems = [question.problem for question in questions]
     targets = [None if problem is None else target_of(problem, level, layout) for problem in problems]
-    # Read back through the tokenizer too, as when a run is evaluated.
+    # Targets are decoded by the tokenizer too, as when a run is evaluated.
     rows = [None if target is None else _encoded(words, target) for target in targets]
     longest = max(exported.reply_tokens, *(0 if row is None else len(row) + 1 for row in rows)) + EXTRA_TOKENS
     greedy = GenerationConfig.from_pretrained(folder)
@@ -78,7 +78,9 @@ def _answers(
 
 def _in_vllm(folder: Path, exported: Exported, prompts: Sequence[Tokens], longest: int) -> VllmReplies:
     if exported.as_adapter:
-        raise UserError(f"{folder} holds an adapter, and vLLM reads whole models; export the run without --adapter")
+        raise UserError(
+            f"{folder} contains an adapter, and vLLM reads complete models only; export the run without --adapter"
+        )
     return VllmReplies(folder, max(map(len, prompts)) + longest, _AT_ONCE, torch.float32)
 
 
@@ -88,7 +90,7 @@ def _loaded(folder: Path, exported: Exported, special: SpecialTokens) -> torch.n
         base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
     model = build_model(PretrainedModel(kind="pretrained", name=str(base)), special, seed=0)
     if exported.as_adapter:
-        from peft import PeftModel  # only here
+        from peft import PeftModel  # needed only for adapters
 
         model = PeftModel.from_pretrained(model, folder)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,7 +1,7 @@
-"""How MLflow asks an exported model (`mlflow.pyfunc`): texts of questions in, the model's replies out.
+"""How MLflow prompts an exported model (`mlflow.pyfunc`): texts of questions in, the model's replies out.
 
-A copy of this file travels with each registered model, so it imports nothing of ShowHow. MLflow's own way, the
-`text-generation` pipeline, cuts the replies of models with an encoder, and puts no chat template around a question.
+A copy of this file is saved with each registered model, so it imports nothing of ShowHow. MLflow's own
+`text-generation` pipeline cuts off the replies of models with an encoder, and applies no chat template.
 """
 
 import json
@@ -18,8 +18,8 @@ class Replies:
     """A model on its device with its tokenizer."""
 
     def __init__(self, folder: Path) -> None:
-        asked = json.loads((folder / "showhow.json").read_text(encoding="utf-8"))
-        self._frame, self._asked_as = asked["frame"], asked["asked_as"]
+        exported = json.loads((folder / "showhow.json").read_text(encoding="utf-8"))
+        self._frame, self._asked_as = exported["frame"], exported["asked_as"]
         self._has_encoder = bool(AutoConfig.from_pretrained(folder).is_encoder_decoder)
         self._tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         kind = AutoModelForSeq2SeqLM if self._has_encoder else AutoModelForCausalLM
@@ -27,8 +27,8 @@ class Replies:
         self._model = kind.from_pretrained(folder, use_safetensors=True).to(device).eval()
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:  # noqa: ARG002
-        """Return the reply to each question. model_input: a table whose first column holds them, as MLflow makes of a
-        text or a list of texts; params: MLflow's, none are taken."""
+        """Return the reply to each question. model_input: a table with the questions in its first column, which MLflow
+        makes from a text or a list of texts; params: MLflow's, not used."""
         questions = [str(question) for question in model_input.iloc[:, 0]]
         return [
             reply
@@ -40,7 +40,7 @@ class Replies:
     def _replies(self, questions: list[str]) -> list[str]:
         (outer, last), (before, after) = self._frame or ("", ""), self._asked_as
         texts = [outer + before + question + after + last for question in questions]
-        side = "right" if self._has_encoder else "left"  # a causal model goes on after the last column
+        side = "right" if self._has_encoder else "left"  # a causal model continues after the last column
         tokens = self._tokenizer(
             texts, add_special_tokens=self._frame is None, padding=True, padding_side=side, return_tensors="pt"
         ).to(self._model.device)
@@ -51,5 +51,6 @@ class Replies:
 
 
 def _load_pyfunc(path: str) -> Replies:
-    """Return what MLflow asks; the name is MLflow's. path: the registered model, with the exported folder in it."""
+    """Return the model that MLflow calls. MLflow prescribes this function's name. path: the folder of the registered
+    model, which contains the exported folder."""
     return Replies(Path(path) / "model")

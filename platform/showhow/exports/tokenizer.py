@@ -1,4 +1,4 @@
-"""The tokenizer of an exported model, and what its pretrained base has beside the weights: chat template, licence."""
+"""The tokenizer of an exported model, and the chat template and the licence of its pretrained base."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, hf_hub_download
 from showhow.datasets.tokenizer import StudyTokenizer, settings_folder
 from showhow.sections.recipe import ModelSpec, PretrainedModel
 
-# What a tokenizer has beside `tokenizer.json`, under the names that models have used.
+# The files of a tokenizer other than `tokenizer.json`, under the names that models have used.
 _FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -25,7 +25,7 @@ _FILES = (
 
 
 def licence_of(model: ModelSpec) -> str | None:
-    """Return the licence that a pretrained model's own card names; None where there is no card, or none in it."""
+    """Return the licence in a pretrained model's card; None where there is no card, or no licence in it."""
     if not isinstance(model, PretrainedModel):
         return None
     try:
@@ -39,7 +39,7 @@ def licence_of(model: ModelSpec) -> str | None:
 
 
 def write_tokenizer(words: StudyTokenizer, model: ModelSpec, folder: Path) -> None:
-    """Write the tokenizer by which a run read its data, and what else its pretrained model has of it."""
+    """Write the tokenizer of a run, and the other tokenizer files of its pretrained model."""
     if isinstance(model, PretrainedModel):
         base = settings_folder(model.name)
         for name in _FILES:
@@ -52,7 +52,7 @@ def write_tokenizer(words: StudyTokenizer, model: ModelSpec, folder: Path) -> No
     for role, number in roles.items():
         if number is not None and not settings.get(f"{role}_token"):
             settings[f"{role}_token"] = words.tokenizer.id_to_token(number)
-    # Not the class that transformers has for the architecture, which would build the tokenizer anew in its own way.
+    # Not transformers' class for the architecture, which would build another tokenizer.
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     settings.setdefault("model_input_names", ["input_ids", "attention_mask"])
     config.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

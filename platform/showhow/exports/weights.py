@@ -1,4 +1,4 @@
-"""The weights of an exported model: an adapter merged into its base, or alone; and the type they are written in."""
+"""Writes the weights of an exported model: an adapter merged into its base, or the adapter alone."""
 
 import os
 from pathlib import Path
@@ -14,9 +14,9 @@ _LARGEST_FILE = "5GB"  # as the hub recommends
 
 
 def write_model(model: Any, trial: Trial, greedy: GenerationConfig, folder: Path, as_adapter: bool) -> torch.dtype:
-    """Write a trained model with its settings, or its adapter alone. Return the type that its weights have there."""
+    """Write a trained model with its settings, or its adapter alone. Return the type of the written weights."""
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # to save a model DeepSpeed is loaded, and would complain aloud
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saving a model imports DeepSpeed, which would print warnings
     dtype = torch.float32
     if as_adapter:
         for settings in model.peft_config.values():
@@ -33,7 +33,7 @@ def write_model(model: Any, trial: Trial, greedy: GenerationConfig, folder: Path
 
 
 def _type_for(model: torch.nn.Module, spec: ModelSpec) -> torch.dtype:
-    """Return the type to write weights in: a pretrained base's, where that is a half one and holds them all."""
+    """Return the type to write weights in: a pretrained base's, if it has 16 bits and all weights are in its range."""
     dtype = None
     if isinstance(spec, PretrainedModel):
         dtype = AutoConfig.from_pretrained(spec.name, trust_remote_code=False).dtype

@@ -1,7 +1,7 @@
 """Writes a trained run as a Hugging Face folder: weights, configuration, tokenizer, model card, and `showhow.json`.
 
-transformers' own classes load it, and its replies are those of the run: the model is built as it was for training, and
-takes the weights that were kept.
+transformers' own classes load it, and its replies are those of the run: the model is built as for training, and the
+saved weights are loaded into it.
 """
 
 import shutil
@@ -15,9 +15,9 @@ from transformers import GenerationConfig, TextGenerationPipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils.logging import disable_progress_bar
 
+from showhow.datasets.atomic import atomic_folder
 from showhow.datasets.prepare import Prepared
 from showhow.datasets.tokenizer import StudyTokenizer
-from showhow.datasets.whole import whole_folder
 from showhow.errors import TrialError, UserError
 from showhow.exports.tokenizer import licence_of, write_tokenizer
 from showhow.exports.weights import write_model
@@ -35,7 +35,7 @@ from showhow.training.tokens import SpecialTokens, TokenFile
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run to export. key: its name in its study; weights: the folder of its checkpoints; prepared: what it read."""
+    """A run to export. key: its name in its study; weights: the folder of its checkpoints; prepared: its datasets."""
 
     study: str
     key: str
@@ -47,8 +47,8 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class Described:
-    """What a model card needs and only the model and its base tell. dtype: of the weights that are written; licence: of
-    the base, as its own card says."""
+    """The facts of a model card that come from the model and its base. dtype: of the written weights; licence: of the
+    base, as in its card."""
 
     exported: Exported
     has_encoder: bool
@@ -57,10 +57,10 @@ class Described:
 
 
 def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Described], str]) -> Exported:
-    """Write a run to a folder, which appears whole or not at all; an export that is there makes way.
+    """Write a run to a folder, which appears complete or not at all; an earlier export there is replaced.
 
-    Low-rank adapters are merged into their base unless `as_adapter`. Weights are written in float32, or in the half
-    type of a pretrained base. Raises UserError when weights cannot be had."""
+    Low-rank adapters are merged into their base unless `as_adapter`. Weights are written in float32, or in the 16-bit
+    type of a pretrained base. Raises UserError when there are no usable weights."""
     disable_progress_bar()
     file = TokenFile(Path(run.prepared.shards[TEST]))
     words = StudyTokenizer.read(Path(run.prepared.tokenizer))
@@ -75,7 +75,7 @@ def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Desc
         reply_tokens=int(file.target_lengths.max()),
         as_adapter=as_adapter,
     )
-    with whole_folder(folder, EXPORTED) as partial:
+    with atomic_folder(folder, EXPORTED) as partial:
         dtype = write_model(model, run.trial, _greedy(file, model), partial, as_adapter)
         written = str(dtype).removeprefix("torch.")
         described = Described(exported, is_seq2seq(model), written, licence_of(run.trial.model))
@@ -88,13 +88,14 @@ def export(run: TrainedRun, folder: Path, as_adapter: bool, card: Callable[[Desc
 
 
 def _asked_as(method: Method) -> tuple[str, str]:
-    """Return what a method puts before and after a question. Raises UserError where its prompts are not made so."""
-    sign = "\ue000"  # for private use, so no prompt has it
+    """Return the text that a method puts before and after a question. Raises UserError where its prompts have another
+    form."""
+    sign = "\ue000"  # a private-use character, which no prompt contains
     prompt = method.asked(Row(question=sign, prompt=sign, target="", answer="")).prompt
     before, found, after = prompt.partition(sign)
     if not found or sign in after:
         raise UserError(
-            f"the method {method.kind} makes prompts that do not hold the question once, so it has no export"
+            f"the method {method.kind} makes prompts that do not contain the question exactly once, so it has no export"
         )
     return before, after
 
@@ -103,11 +104,11 @@ def _trained_model(run: TrainedRun, special: SpecialTokens) -> Any:
     weights = read_weights(run.weights)
     if weights is None:
         raise UserError(
-            f"{run.weights} holds no complete weights; they were removed or cut off, so nothing can be done"
+            f"{run.weights} contains no complete weights; they were removed or cut off, so the run cannot be exported"
         )
     spec = run.trial.model
     if isinstance(spec, PretrainedModel):
-        spec = spec.model_copy(update={"quantise": "none"})  # an adapter is merged into whole weights
+        spec = spec.model_copy(update={"quantise": "none"})  # an adapter is merged into weights that are not quantised
     try:
         model: Any = build_model(spec, special, run.seed, run.trial.adapter)
     except TrialError as error:
@@ -115,7 +116,7 @@ def _trained_model(run: TrainedRun, special: SpecialTokens) -> Any:
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     shapes = {name: parameter.shape for name, parameter in trained.items()}
     if shapes != {name: tensor.shape for name, tensor in weights.items()}:
-        raise UserError(f"{run.weights} holds weights of another model; has {run.trial.model} changed since the run?")
+        raise UserError(f"{run.weights} has weights of another model; has {run.trial.model} changed since the run?")
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
@@ -123,7 +124,7 @@ def _trained_model(run: TrainedRun, special: SpecialTokens) -> Any:
 
 
 def _greedy(file: TokenFile, model: Any) -> GenerationConfig:
-    """Return how replies are generated: as when the run was evaluated."""
+    """Return the settings of generation: the same as when the run was evaluated."""
     special, start = file.special, model.config.decoder_start_token_id if is_seq2seq(model) else None
     return GenerationConfig(
         do_sample=False,
@@ -136,6 +137,6 @@ def _greedy(file: TokenFile, model: Any) -> GenerationConfig:
 
 
 def let_mlflow_describe() -> None:
-    """Let MLflow describe a model by its folder, without loading it: MLflow 3.17 asks for the class of a pipeline, and
-    transformers 5.23 has put a name in its place, though it takes either."""
+    """Let MLflow describe a model by its folder, without loading it: MLflow 3.17 needs the class of a pipeline, where
+    transformers 5.23 has put its name, though it accepts both."""
     PIPELINE_REGISTRY.supported_tasks["text-generation"]["impl"] = TextGenerationPipeline

@@ -1,8 +1,8 @@
-"""What a run computes, and how long that takes: estimates from formulas. Pure.
+"""How many operations a run computes, and how long they take: estimates from formulas. Pure.
 
-`nominal_flops` is what studies are compared by and runs report: 6 x parameters x tokens (Kaplan et al., arXiv
-2001.08361), with an adapter 4 for each frozen weight. `training_flops` is what a device really has to do: attention and
-recomputation too, the encoder for questions alone and the decoder for targets alone.
+`nominal_flops` is the figure that runs report and studies compare: 6 x parameters x tokens (Kaplan et al., arXiv
+2001.08361); with an adapter, 4 for each frozen weight. `training_flops` counts what a device really computes: also
+attention and recomputation, the encoder for questions only and the decoder for targets only.
 """
 
 from showhow.machines import machine
@@ -12,16 +12,15 @@ from showhow.models.sizes import ModelSizes
 from showhow.sections.recipe import Recipe
 from showhow.sections.resources import Resources
 
-# Of a GPU's best speed, what training reaches: a common share for models of a billion parameters and more (PaLM, arXiv
+# The share of a GPU's peak speed that training reaches, common for models of a billion parameters and more (PaLM, arXiv
 # 2204.02311, section 4.1, lists 21% to 46%). Small models and short texts reach far less.
 SHARE_OF_PEAK = 0.4
-# Operations a second that training reached on one CPU (AMD EPYC with avx512_bf16): measured, and half or twice as many
-# on another.
+# Measured operations a second of training on one CPU (AMD EPYC with avx512_bf16); other CPUs reach half to twice that.
 CPU_FLOPS = {"float32": 85e9, "bfloat16": 150e9}
-# What a pass over a micro-batch takes on such a CPU beside its products: for itself, and for each attention or
-# feed-forward part of the model. For llama and t5 models of 0.3M and 5M parameters in both types, with compiled
-# operations, this and the products gave 1.1 to 1.3 times what was measured. Without them a step takes at least half as
-# long again (docs/performance.md).
+# Overhead of a pass over a micro-batch on such a CPU, on top of its matrix products: a fixed part, and one for each
+# attention or feed-forward part of the model. For llama and t5 models of 0.3M and 5M parameters in both types, with
+# compiled operations, the estimate was 1.1 to 1.3 times the measured time. Without compiled operations a step takes at
+# least 1.5 times as long (docs/performance.md).
 _PASS_SECONDS, _PART_SECONDS = 2e-3, 1e-3
 
 
@@ -42,7 +41,7 @@ def training_flops(sizes: ModelSizes, lengths: Lengths, layout: Layout) -> float
 def training_seconds(
     sizes: ModelSizes, lengths: Lengths, layout: Layout, recipe: Recipe, resources: Resources, examples: int
 ) -> float | None:
-    """Return how long training on so many examples takes; None where the devices' speed is not known."""
+    """Return how many seconds training on `examples` takes; None where the devices' speed is not known."""
     a_second = _speed(recipe, resources)
     if a_second is None:
         return None
@@ -55,8 +54,8 @@ def training_seconds(
 
 
 def _speed(recipe: Recipe, resources: Resources) -> float | None:
-    """Return the operations a second that one device is taken to reach; None for a GPU of which the study does not say
-    how fast it is."""
+    """Return the operations a second that one device is assumed to reach; None for a GPU whose speed the study does not
+    give."""
     if resources.device_tflops is not None:
         return SHARE_OF_PEAK * resources.device_tflops * 1e12 * (resources.gpus_per_device or 1)
     if resources.gpus_per_device:
@@ -66,7 +65,7 @@ def _speed(recipe: Recipe, resources: Resources) -> float | None:
 
 
 def _products(sizes: ModelSizes, lengths: Lengths) -> float:
-    """Operations of the products of inputs with matrices: two a weight and token."""
+    """Operations of the matrix products: two for each weight and token."""
     attention, mlp = 4 * sizes.hidden * sizes.inner, (2 + sizes.is_gated) * sizes.hidden * sizes.mlp
     writing = sizes.vocabulary * sizes.hidden
     if not sizes.encoder_layers:
@@ -76,7 +75,8 @@ def _products(sizes: ModelSizes, lengths: Lengths) -> float:
 
 
 def _attention(sizes: ModelSizes, lengths: Lengths) -> float:
-    """Operations of scores, and of values weighed by them: two each for every pair of tokens and number of a head."""
+    """Operations of attention scores and of the weighted values: two each for every pair of tokens and head
+    dimension."""
     if not sizes.encoder_layers:
         return 4.0 * sizes.layers * sizes.inner * lengths.tokens**2
     own = sizes.encoder_layers * lengths.prompt**2 + sizes.layers * lengths.target**2

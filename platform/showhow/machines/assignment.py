@@ -1,5 +1,5 @@
-"""What a process is told to do: one trial with one seed, what it reads, how it is laid out, where it keeps its state.
-Pure; it travels as JSON."""
+"""What a process has to do: one trial with one seed, the datasets it reads, its layout, and where it saves its state.
+Pure; it is sent as JSON."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +10,17 @@ from showhow.machines.layout import Layout
 from showhow.sections.scalars import STRICT
 from showhow.sections.trial import Trial
 
-# Takes what happened to a run: the kind (see tracker.RunNoted), after how many training examples, the words for it.
+# Called when something happens to a run: the kind (see tracker.RunNoted), the training examples so far, and a message.
 Note = Callable[[str, int, str], None]
 
 
 class Assignment(BaseModel):
-    """One run. shards: the tokenised datasets by split (train, validation, test and further ones). goal_accuracy: of
-    all validation questions, at which the run ends. checkpoints: the run's own folder, reachable from every process
-    (None: nothing is kept); save_every_seconds: least time between two checkpoints; keep_weights: whether the weights
-    are saved at the end. home: where stages that runs share are stored (None: nowhere, they are this run's alone)."""
+    """One run.
+
+    shards: the tokenised datasets by split (train, validation, test and others). goal_accuracy: the accuracy on all
+    validation questions at which the run ends. checkpoints: the run's own folder, reachable from every process (None:
+    nothing is saved). save_every_seconds: least time between two checkpoints. keep_weights: whether the weights are
+    saved at the end. home: the folder of the stages that runs share (None: stages are not shared)."""
 
     model_config = STRICT
 

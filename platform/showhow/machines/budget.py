@@ -1,5 +1,5 @@
-"""When a run's budget is spent, before it starts: how many examples it comes to, and how often it is evaluated on the
-way. Estimates from mean lengths and the model's size; a run counts what it really spends. Pure."""
+"""How many examples a run's budget pays for, and how often the run is evaluated. Estimated before the run starts, from
+mean lengths and the model's size; a run counts what it really spends. Pure."""
 
 from collections.abc import Iterator
 
@@ -10,12 +10,12 @@ from showhow.sections.budget import Budget
 from showhow.sections.faults import Fault
 from showhow.sections.trial import Trial
 
-_EVALUATIONS = 20  # during a run, where the study does not say after how many examples
+_EVALUATIONS = 20  # during a run, where the study does not set evaluation.every_examples
 
 
 def example_costs(trial: Trial) -> float | None:
-    """Return what training on one example costs on average, in the unit of the trial's budget; None where that is FLOPs
-    and the model's size is not known, as its weights are not on this disk."""
+    """Return the mean cost of training on one example, in the unit of the trial's budget; None where the unit is FLOPs
+    and the model's size is unknown because its weights are not on this disk."""
     if trial.budget.unit == "examples":
         return 1.0
     tokens = training_lengths(trial).tokens
@@ -26,8 +26,8 @@ def example_costs(trial: Trial) -> float | None:
 
 
 def planned_examples(trial: Trial) -> int | None:
-    """Return the number of training examples that a trial's budget pays for, were all spent on training; in tokens and
-    FLOPs whole batches. None where their cost is not known."""
+    """Return the number of training examples that a trial's budget pays for if all of it is spent on training; for
+    tokens and FLOPs, a multiple of the batch size. None where the cost of an example is not known."""
     cost = example_costs(trial)
     if cost is None:
         return None
@@ -36,8 +36,8 @@ def planned_examples(trial: Trial) -> int | None:
 
 
 def evaluate_every(trial: Trial) -> int:
-    """Return how many training examples lie between two evaluations: as the study says, or a twentieth of the budget
-    (of train_examples, where it is not known how many examples the budget pays for)."""
+    """Return the number of training examples between two evaluations: as the study sets it, else a twentieth of the
+    examples that the budget pays for (of train_examples, where that is not known)."""
     if trial.evaluation.every_examples is not None:
         return trial.evaluation.every_examples
     examples = planned_examples(trial) or trial.data.train_examples
@@ -45,7 +45,8 @@ def evaluate_every(trial: Trial) -> int:
 
 
 def budget_faults(trial: Trial) -> Iterator[Fault]:
-    """Say what a budget in tokens or FLOPs has no room for; one in examples is checked with the recipe."""
+    """Yield the settings that a budget in tokens or FLOPs is too small for; a budget in examples is checked with the
+    recipe."""
     cost, examples, budget = example_costs(trial), planned_examples(trial), trial.budget
     if cost is None or examples is None or budget.unit == "examples":
         return

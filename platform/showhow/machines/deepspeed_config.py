@@ -1,10 +1,11 @@
-"""DeepSpeed's JSON for a run, and what a person's own settings in it contradict. Pure.
+"""DeepSpeed's JSON for a run, and the user's own settings that contradict the study. Pure.
 
 Weights, gradients and AdamW's moments are float32, as in a run on one device, and matrix products are computed in
-bfloat16 by autocast (`torch_autocast`), so a layout changes roundings only. On one of n devices stand, in bytes a
-trained parameter: 16 at ZeRO stage 0 (weight, gradient, two moments); 8 + 12/n at 1 (DeepSpeed copies the weights of
-its part); 4 + 16/n at 2; 16/n at 3. In float16, for which DeepSpeed scales losses only with weights in float16 too: 4 +
-12/n at 1, which is the least; 2 + 14/n; 16/n. Buckets, and what is gathered for a layer, come on top.
+bfloat16 by autocast (`torch_autocast`), so a layout changes only rounding. Each of n devices stores, in bytes per
+trained parameter: 16 at ZeRO stage 0 (weight, gradient, two moments); 8 + 12/n at stage 1 (DeepSpeed copies the weights
+of its part); 4 + 16/n at stage 2; 16/n at stage 3. In float16, DeepSpeed scales losses only if the weights are float16
+too: then 4 + 12/n at stage 1, the lowest possible; 2 + 14/n; 16/n. Buckets, and the weights gathered for a layer, are
+added to that.
 
 Names are those of https://www.deepspeed.ai/docs/config-json/ and of DeepSpeed 0.19.
 """
@@ -22,11 +23,10 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Settings = dict[str, Any]
 Path = tuple[str, ...]
 
-# So many numbers are communicated at a time: 200 MB in float32, enough to fill a fast link, and a tenth of DeepSpeed's
-# default.
+# Numbers communicated at a time: 200 MB in float32, enough to fill a fast link, and a tenth of DeepSpeed's default.
 _BUCKET = 50_000_000
 
-# What a person may set as they like.
+# Settings that the user may choose freely.
 _OPEN = (
     "aio",
     "comet",
@@ -50,7 +50,7 @@ _OPEN = (
     "wandb",
     "zero_optimization",
 )
-# What is decided elsewhere, and where.
+# Settings that are decided elsewhere, and where.
 _OPTIMIZER = "recipe.learning_rate, weight_decay, beta_1 and beta_2"
 _PRECISION = "recipe.precision"
 _DATA = "the batches are dealt by this program"
@@ -118,9 +118,10 @@ ZERO_NAMES = (
 
 
 def deepspeed_config(recipe: Recipe, layout: Layout, precision: Precision, parameters: int) -> Settings:
-    """Return the JSON for `deepspeed.initialize`; the engine brings the optimizer and sets its learning rate.
+    """Return the JSON for `deepspeed.initialize`; the engine passes the optimizer and sets its learning rate.
 
-    precision: what the recipe's comes to on the device. parameters: how many are trained; no bucket need be larger."""
+    precision: the recipe's precision, resolved for the device. parameters: the number of trained parameters, which is
+    the largest useful bucket."""
     settings: Settings = {
         "train_micro_batch_size_per_gpu": layout.micro_batch_size,
         "gradient_accumulation_steps": -(-recipe.batch_size // (layout.devices * layout.micro_batch_size)),
@@ -133,29 +134,29 @@ def deepspeed_config(recipe: Recipe, layout: Layout, precision: Precision, param
         settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     if precision == "float16":
         settings["fp16"] = {"enabled": True, "loss_scale": 0}
-    said = _said(recipe, layout)
+    fixed = _fixed(recipe, layout)
     for path, value in _leaves(layout.deepspeed or {}):
-        if value != "auto" and path not in said and path[0] not in _DECIDED:
+        if value != "auto" and path not in fixed and path[0] not in _DECIDED:
             _put(settings, path, value)
     return settings
 
 
 def least_zero_stage(offload_optimizer: Offload, offload_parameters: Offload) -> ZeroStage:
-    """Return the lowest ZeRO stage at which DeepSpeed can offload so."""
+    """Return the lowest ZeRO stage at which DeepSpeed supports this offloading."""
     if offload_parameters != "none" or offload_optimizer == "nvme":
         return 3
     return 1 if offload_optimizer == "cpu" else 0
 
 
 def deepspeed_faults(recipe: Recipe, layout: Layout) -> list[Fault]:
-    """Return what is wrong with a layout and a person's own settings of DeepSpeed in it: names that DeepSpeed does not
-    know, and settings that contradict the study. What says the same as the study, or "auto", is no fault."""
+    """Return what is wrong with a layout and the user's own DeepSpeed settings in it: names that DeepSpeed does not
+    know, and settings that contradict the study. A setting that agrees with the study, or is "auto", is no fault."""
     return [*_layout_faults(recipe, layout), *_setting_faults(recipe, layout)]
 
 
 def _zero_optimization(layout: Layout, precision: Precision, parameters: int) -> Settings:
     bucket = min(_BUCKET, max(2, parameters + parameters % 2))  # DeepSpeed wants an even number
-    stage = max(layout.zero_stage, 1 if precision == "float16" else 0)  # at stage 0 it keeps no weights in float32
+    stage = max(layout.zero_stage, 1 if precision == "float16" else 0)  # at stage 0 it has no float32 weights
     settings: Settings = {"stage": stage}
     if stage > 0:
         settings |= {"overlap_comm": True, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
@@ -167,53 +168,53 @@ def _zero_optimization(layout: Layout, precision: Precision, parameters: int) ->
     return settings
 
 
-class _Saying(NamedTuple):
-    """What the study says of one of DeepSpeed's settings: the setting, and the values that agree with it."""
+class _Fixed(NamedTuple):
+    """What the study fixes of one of DeepSpeed's settings: by which of its own settings, and the values that agree."""
 
     by: str
     values: tuple[Any, ...]
 
 
-def _said(recipe: Recipe, layout: Layout) -> dict[Path, _Saying]:
-    def is_on(precision: str) -> _Saying:
-        # `auto` never comes to float16.
+def _fixed(recipe: Recipe, layout: Layout) -> dict[Path, _Fixed]:
+    def is_on(precision: str) -> _Fixed:
+        # `auto` never resolves to float16.
         is_open = recipe.precision == "auto" and precision == "bfloat16"
         possible = (True, False) if is_open else (recipe.precision == precision,)
-        return _Saying(f'recipe.precision = "{recipe.precision}"', possible)
+        return _Fixed(f'recipe.precision = "{recipe.precision}"', possible)
 
     optimizer = {
-        "lr": _Saying(f"recipe.learning_rate = {recipe.learning_rate:g}", (recipe.learning_rate,)),
-        "betas": _Saying(
+        "lr": _Fixed(f"recipe.learning_rate = {recipe.learning_rate:g}", (recipe.learning_rate,)),
+        "betas": _Fixed(
             f"recipe.beta_1 = {recipe.beta_1:g} and beta_2 = {recipe.beta_2:g}", ([recipe.beta_1, recipe.beta_2],)
         ),
-        "eps": _Saying("eps is 1e-8", (1e-8,)),
-        "weight_decay": _Saying(f"recipe.weight_decay = {recipe.weight_decay:g}", (recipe.weight_decay,)),
+        "eps": _Fixed("eps is 1e-8", (1e-8,)),
+        "weight_decay": _Fixed(f"recipe.weight_decay = {recipe.weight_decay:g}", (recipe.weight_decay,)),
     }
     steps = recipe.batch_size // (layout.devices * layout.micro_batch_size)
-    micro = _Saying(
+    micro = _Fixed(
         f"recipe.batch_size = {recipe.batch_size} on {layout.devices} devices, at most {layout.micro_batch_size} at a "
         "time (recipe.micro_batch_size)",
         (layout.micro_batch_size,),
     )
     zero = "zero_optimization"
     return {
-        ("train_batch_size",): _Saying(f"recipe.batch_size = {recipe.batch_size}", (recipe.batch_size,)),
+        ("train_batch_size",): _Fixed(f"recipe.batch_size = {recipe.batch_size}", (recipe.batch_size,)),
         ("train_micro_batch_size_per_gpu",): micro,
         ("gradient_accumulation_steps",): micro._replace(values=(steps,)),
-        ("gradient_clipping",): _Saying(f"recipe.gradient_clip = {recipe.gradient_clip:g}", (recipe.gradient_clip,)),
+        ("gradient_clipping",): _Fixed(f"recipe.gradient_clip = {recipe.gradient_clip:g}", (recipe.gradient_clip,)),
         ("bf16", "enabled"): is_on("bfloat16"),
         ("fp16", "enabled"): is_on("float16"),
-        ("optimizer", "type"): _Saying("the optimizer is AdamW", ("AdamW",)),
-        **{("optimizer", "params", name): saying for name, saying in optimizer.items()},
-        (zero, "stage"): _Saying(f"sharding.zero_stage is {layout.zero_stage}", (layout.zero_stage,)),
-        (zero, "offload_optimizer", "device"): _Saying(
+        ("optimizer", "type"): _Fixed("the optimizer is AdamW", ("AdamW",)),
+        **{("optimizer", "params", name): fixed for name, fixed in optimizer.items()},
+        (zero, "stage"): _Fixed(f"sharding.zero_stage is {layout.zero_stage}", (layout.zero_stage,)),
+        (zero, "offload_optimizer", "device"): _Fixed(
             f'sharding.offload_optimizer = "{layout.offload_optimizer}"', (layout.offload_optimizer,)
         ),
-        (zero, "offload_param", "device"): _Saying(
+        (zero, "offload_param", "device"): _Fixed(
             f'sharding.offload_parameters = "{layout.offload_parameters}"', (layout.offload_parameters,)
         ),
         **{
-            (zero, name, "nvme_path"): _Saying(f"sharding.nvme_path is {shown(layout.nvme_path)}", (layout.nvme_path,))
+            (zero, name, "nvme_path"): _Fixed(f"sharding.nvme_path is {shown(layout.nvme_path)}", (layout.nvme_path,))
             for name in ("offload_optimizer", "offload_param")
         },
     }
@@ -232,7 +233,7 @@ def _layout_faults(recipe: Recipe, layout: Layout) -> Iterator[Fault]:
 
 
 def _setting_faults(recipe: Recipe, layout: Layout) -> Iterator[Fault]:
-    said = _said(recipe, layout)
+    fixed = _fixed(recipe, layout)
     for path, value in _leaves(layout.deepspeed or {}):
         key = ".".join(("sharding", "deepspeed", *path))
         if path[0] not in _OPEN and path[0] not in _DECIDED:
@@ -241,15 +242,15 @@ def _setting_faults(recipe: Recipe, layout: Layout) -> Iterator[Fault]:
             yield Fault(key, f"got {shown(value)}, must be a section, such as {{ overlap_comm = false }}")
         elif path[0] == "zero_optimization" and path[1] not in ZERO_NAMES:
             yield Fault(key, f"ZeRO has no setting {path[1]}.{nearest(path[1], ZERO_NAMES)}")
-        elif value != "auto" and path in said:
-            if value not in said[path].values:
-                yield Fault(key, f"got {shown(value)}, but {said[path].by}; leave it out here, or change that")
+        elif value != "auto" and path in fixed:
+            if value not in fixed[path].values:
+                yield Fault(key, f"got {shown(value)}, but {fixed[path].by}; leave it out here, or change that")
         elif value != "auto" and path[0] in _DECIDED:
             yield Fault(key, f"cannot be set here ({_DECIDED[path[0]]}); leave it out")
 
 
 def _leaves(settings: Settings, before: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield every setting that is no section, and where it stands."""
+    """Yield the path and the value of every setting that is not a section."""
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*before, name))

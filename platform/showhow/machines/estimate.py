@@ -1,9 +1,9 @@
-"""The most memory that one device of a run holds at once, by its parts: an estimate from formulas. Pure.
+"""The peak memory of one device of a run, by its parts: an estimate from formulas. Pure.
 
-AdamW in mixed precision takes 16 bytes a trained parameter, which ZeRO shares out over n devices (Rajbhandari et al.,
-arXiv 1910.02054, sections 3.1 and 5); which of the 16 where, by the study's precision: see deepspeed_config.py.
-Activations are counted layer by layer as by Korthikanti et al. (arXiv 2205.05198, section 4.1), but for what llama and
-t5 keep here: see `_Kept`. docs/performance.md compares the whole with measured peaks.
+AdamW in mixed precision takes 16 bytes per trained parameter, which ZeRO partitions over n devices (Rajbhandari et al.,
+arXiv 1910.02054, sections 3.1 and 5); deepspeed_config.py lists where the 16 bytes are at each precision. Activations
+are counted layer by layer as in Korthikanti et al. (arXiv 2205.05198, section 4.1), with the tensors that llama and t5
+save here: see `_Saved`. docs/performance.md compares the total with measured peaks.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -17,24 +17,25 @@ from showhow.models.sizes import ModelSizes, held_bits
 from showhow.sections.resources import Offload
 from showhow.sections.trial import Trial
 
-# Measured: a process that has imported what it trains with and taken a step, resident; what DeepSpeed and peft add to
-# it. On a GPU, not measured here: the context and the libraries of CUDA.
+# Measured resident memory of a process that has imported its libraries and taken a step; what DeepSpeed and peft add.
+# For a GPU, not measured here: the context and the libraries of CUDA.
 _PROCESS, _WITH_DEEPSPEED, _WITH_ADAPTER, _ON_A_GPU = 500_000_000, 150_000_000, 40_000_000, 600_000_000
-# Measured: on CPUs the C library's heap grows to so many times what is in use, as glibc before 2.38 does not find a
-# freed block for an aligned one of the same size; the many short-lived tensors of recomputation leave more.
+# Measured: on CPUs the heap of the C library grows to this multiple of the memory in use, as glibc before 2.38 does not
+# reuse a freed block for an aligned one of the same size; the many short-lived tensors of recomputation waste more.
 _HEAP, _HEAP_RECOMPUTED = 1.2, 2.1
-# Scales of weights in few bits: 4 bits in blocks of 64 (QLoRA, arXiv 2305.14314, section 3, with the scales quantised),
-# 8 bits by rows (arXiv 2208.07339).
+# Bits per weight of the scales of quantised weights: 4 bits in blocks of 64 (QLoRA, arXiv 2305.14314, section 3, with
+# the scales quantised), 8 bits by rows (arXiv 2208.07339).
 _SCALE_BITS = {4: 0.127, 8: 0.01}
-_TOKENS_BESIDE = 4  # a reply may be so much longer than a target (training/evaluate.py)
-# From how many parameters on each has a gradient of its own, which is freed after each step (training/engine.py).
+_EXTRA_TOKENS = 4  # a reply may be this much longer than a target (training/evaluate.py)
+# Above this number of parameters each one has its own gradient, which is freed after each step (training/engine.py).
 _END_TO_END = 100_000_000
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak bytes on one device. weights: with copies in the type computed in. replies: what evaluation needs beyond
-    what training has freed. process: the program itself. host: of the machine's memory, for what a GPU offloads."""
+    """Peak bytes on one device. weights: with their copies in the computing type. replies: what evaluation needs beyond
+    the memory that training has freed. process: the program itself. host: what a GPU offloads to the machine's
+    memory."""
 
     weights: int
     gradients: int
@@ -59,8 +60,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class _Load:
-    """What a model computes at once: rows, of so many tokens of question and of target, in numbers of so many bytes;
-    stream: bytes of a number of the hidden states from layer to layer. is_lean: training/cpu/loss.py trains."""
+    """What a model computes at once. rows: of the batch; prompt, target: tokens of each; number: bytes of a number in
+    products; stream: bytes of a number of the hidden states between layers. is_lean: trained by
+    training/cpu/loss.py."""
 
     sizes: ModelSizes
     rows: int
@@ -78,7 +80,7 @@ class _Load:
 
     @property
     def is_half(self) -> bool:
-        """True where trained weights themselves are in 16 bits: DeepSpeed's float16."""
+        """True where the trained weights themselves have 16 bits: DeepSpeed's float16."""
         return self.stream == 2 and not self.is_frozen
 
     @property
@@ -88,15 +90,15 @@ class _Load:
 
 
 def memory_of(trial: Trial, sizes: ModelSizes, lengths: Lengths, layout: Layout, on_gpu: bool) -> Memory:
-    """Estimate the memory of a device of a run, when its longest rows come together."""
+    """Estimate the memory of one device of a run, when its longest rows are in one batch."""
     load = _load(trial, sizes, lengths, layout, on_gpu)
     weights, gradients, optimizer, host = _states(trial, load, layout)
     heap = 1.0 if on_gpu else _HEAP_RECOMPUTED if layout.recompute_activations else _HEAP
     activations, logits = round(heap * _activations(load, layout)), round(heap * _logits(load))
     is_one_pass = trial.recipe.batch_size <= layout.devices * layout.micro_batch_size
     if is_one_pass and sizes.trained > _END_TO_END and not layout.needs_deepspeed:
-        activations = max(0, activations - gradients)  # gradients come as activations go
-    asked = replace(load, rows=min(layout.asked_at_once or trial.evaluation.batch_size, trial.data.eval_examples))
+        activations = max(0, activations - gradients)  # gradients are allocated while activations are freed
+    replying = replace(load, rows=min(layout.asked_at_once or trial.evaluation.batch_size, trial.data.eval_examples))
     process = _PROCESS + _WITH_DEEPSPEED * layout.needs_deepspeed + _WITH_ADAPTER * load.is_frozen
     return Memory(
         weights=weights,
@@ -105,7 +107,7 @@ def memory_of(trial: Trial, sizes: ModelSizes, lengths: Lengths, layout: Layout,
         activations=activations,
         logits=logits,
         buckets=_buckets(trial, load, layout),
-        replies=max(0, _replies(asked) - activations - logits),
+        replies=max(0, _replies(replying) - activations - logits),
         process=_ON_A_GPU if on_gpu else process,
         host=host,
     )
@@ -121,18 +123,18 @@ def _load(trial: Trial, sizes: ModelSizes, lengths: Lengths, layout: Layout, on_
         target=lengths.longest_target,
         number=number,
         stream=number if is_half or sizes.trained < sizes.parameters else 4,
-        # Weights that are shared out, and recomputation, are left to transformers.
-        is_lean=sizes.kept_lean and not (on_gpu or layout.recompute_activations or layout.zero_stage == 3),
+        # Partitioned weights, and recomputation, are left to transformers.
+        is_lean=sizes.has_fast_path and not (on_gpu or layout.recompute_activations or layout.zero_stage == 3),
         on_gpu=on_gpu,
     )
 
 
 def _states(trial: Trial, load: _Load, layout: Layout) -> tuple[int, int, int, int]:
-    """Return the bytes of weights, gradients and optimizer, as the layout shares and offloads them, and those of the
-    machine's memory beside a GPU's."""
+    """Return the bytes of weights, gradients and optimizer on the device, as the layout partitions and offloads them,
+    and the bytes in the machine's memory that a GPU offloads."""
     trained, stage = load.sizes.trained, layout.zero_stage
     shared = [1 / layout.devices if stage >= least else 1.0 for least in (1, 2, 3)]
-    # From stage 1 on DeepSpeed steps a copy in float32, but for stage 3 without half precision, whose part is one.
+    # From stage 1 on DeepSpeed updates a float32 copy, except at stage 3 without half precision, whose part is float32.
     copy = 4 if load.is_half or stage in (1, 2) else 0
     held = (load.own * trained + _frozen(trial, load)) * shared[2]
     weights, away = _placed(held, layout.offload_parameters, load.on_gpu)
@@ -146,14 +148,14 @@ def _states(trial: Trial, load: _Load, layout: Layout) -> tuple[int, int, int, i
 
 
 def _placed(held: float, offload: Offload, on_gpu: bool) -> tuple[float, float]:
-    """Return how many of some bytes stay on the device, and how many of the machine's memory a GPU's take."""
+    """Return how many of `held` bytes stay on the device, and how many a GPU offloads to the machine's memory."""
     if offload == "nvme":
         return 0.0, 0.0
     return (0.0, held) if offload == "cpu" and on_gpu else (held, 0.0)
 
 
 def _frozen(trial: Trial, load: _Load) -> float:
-    """Bytes of what an adapter leaves as it is; embeddings are never held in few bits."""
+    """Bytes of the weights that an adapter leaves frozen; embeddings are never quantised."""
     sizes, bits = load.sizes, held_bits(trial.model)
     if not load.is_frozen:
         return 0.0
@@ -163,8 +165,8 @@ def _frozen(trial: Trial, load: _Load) -> float:
 
 
 def _copies(load: _Load) -> int:
-    """Bytes of weights in the type that products are computed in, where they are held in another (autocast casts each
-    once and keeps it until the backward pass); in float32 the lean layers join matrices that are read together."""
+    """Bytes of the copies of weights in the computing type, where they are stored in another one (autocast casts each
+    once and caches it until the backward pass); in float32 the lean layers join matrices that are read together."""
     sizes = load.sizes
     if load.number == 2:
         return 0 if load.stream == 2 else 2 * sizes.multiplied
@@ -173,14 +175,14 @@ def _copies(load: _Load) -> int:
 
 
 def _joined(sizes: ModelSizes) -> int:
-    """Numbers in a decoder's matrices that are read together: queries, keys and values, gate and up."""
+    """Numbers in a decoder's matrices that are read together: queries, keys and values; gate and up."""
     attention = (5 if sizes.encoder_layers else 3) * sizes.hidden * sizes.inner
     return sizes.layers * (attention + sizes.is_gated * 2 * sizes.hidden * sizes.mlp)
 
 
 def _buckets(trial: Trial, load: _Load, layout: Layout) -> int:
-    """Bytes of what is communicated at once: DeepSpeed's two buckets of gradients, and what stage 3 has gathered: all
-    weights up to its bound, as they are needed again in the backward pass."""
+    """Bytes of the communication buffers: DeepSpeed's two buckets of gradients, and the weights that stage 3 has
+    gathered: all up to its bound, as they are needed again in the backward pass."""
     sizes, stage = load.sizes, layout.zero_stage
     if not layout.needs_deepspeed:
         return 0
@@ -192,10 +194,11 @@ def _buckets(trial: Trial, load: _Load, layout: Layout) -> int:
     return load.own * (buckets + gathered)
 
 
-class _Kept(NamedTuple):
-    """Bytes that the forward pass keeps for the backward pass: of each number of the stream at a norm; again for each
-    product that reads what was normed; of each unit of the feed-forward part; of each attention score. Queries, keys,
-    values and results are kept as they are computed. Measured by the storages of saved tensors, to 1%."""
+class _Saved(NamedTuple):
+    """Bytes that the forward pass saves for the backward pass. norm: for each number of the stream at a norm; read:
+    again for each product that reads the normed stream; unit: for each unit of the feed-forward part; score: for each
+    attention score. Queries, keys, values and results are saved in the computing type. Measured by the storages of
+    saved tensors, to 1%."""
 
     norm: float
     read: float
@@ -203,40 +206,40 @@ class _Kept(NamedTuple):
     score: float
 
 
-def _kept(load: _Load) -> _Kept:
+def _saved(load: _Load) -> _Saved:
     sizes, number, narrow = load.sizes, load.number, load.number == 2
     unit = (4 if sizes.is_gated else 1) * number
     if load.is_lean:
-        return _Kept(6, 0, unit, 6) if narrow else _Kept(8, 0, unit, 4)
+        return _Saved(6, 0, unit, 6) if narrow else _Saved(8, 0, unit, 4)
     is_t5, dropped = sizes.family == "t5", number * sizes.has_dropout
     if is_t5 and sizes.is_gated:  # an approximate GELU in single operations
         unit *= 2
-    return _Kept(
+    return _Saved(
         norm=dropped + (12 if not narrow else 10 if is_t5 and load.stream == 2 else 8),
         read=2 * (narrow and not load.is_half),
-        unit=unit + 2 * dropped + 2 * (narrow and load.is_frozen),  # peft hands each adapter a copy of its own
+        unit=unit + 2 * dropped + 2 * (narrow and load.is_frozen),  # peft gives each adapter its own copy
         score=_score(load) + 2 * dropped,
     )
 
 
 def _score(load: _Load) -> float:
-    """SDPA keeps no scores but a mask, one for all heads; T5's has a part that learns, one for each."""
-    if load.on_gpu or not load.sizes.kept_lean:
+    """SDPA saves no scores but a mask, one for all heads; T5's mask contains a learned bias, so one for each head."""
+    if load.on_gpu or not load.sizes.has_fast_path:
         return load.number if load.sizes.family == "t5" else load.number / load.sizes.heads
     return 6 if load.number == 2 else 4  # eager
 
 
 def _activations(load: _Load, layout: Layout) -> int:
-    """Bytes kept for the backward pass, and what the largest layer needs in passing. Recomputed, each layer keeps what
-    it reads, and one at a time the rest."""
-    sizes, kept = load.sizes, _kept(load)
+    """Bytes saved for the backward pass, and the temporary tensors of the largest layer. With recomputation each layer
+    saves only its input, and one layer at a time the rest."""
+    sizes, saved = load.sizes, _saved(load)
     if sizes.encoder_layers:
-        decoder = _layer(load, kept, load.target) + _crossing(load, kept)
-        encoder = _layer(load, kept, load.prompt)
+        decoder = _layer(load, saved, load.target) + _crossing(load, saved)
+        encoder = _layer(load, saved, load.prompt)
         stacks = [(sizes.layers, load.target, decoder), (sizes.encoder_layers, load.prompt, encoder)]
     else:
         length = load.prompt + load.target
-        stacks = [(sizes.layers, length, _layer(load, kept, length))]
+        stacks = [(sizes.layers, length, _layer(load, saved, length))]
     passing = _passing(load, max(length for _, length, _ in stacks)) + _biases(load)
     if not layout.recompute_activations:
         return round(sum(layers * layer for layers, _, layer in stacks) + passing)
@@ -244,24 +247,24 @@ def _activations(load: _Load, layout: Layout) -> int:
     return round(read + max(layer for _, _, layer in stacks) + passing)
 
 
-def _layer(load: _Load, kept: _Kept, length: int) -> float:
-    """Bytes of self-attention and feed-forward, each behind its norm, over rows of so many tokens."""
+def _layer(load: _Load, saved: _Saved, length: int) -> float:
+    """Bytes of self-attention and feed-forward, each after its norm, over rows of `length` tokens."""
     sizes = load.sizes
-    norms = 2 * kept.norm + kept.read * (3 + (2 if sizes.is_gated else 1))
-    stream = norms * sizes.hidden + 4 * load.number * sizes.inner + kept.unit * sizes.mlp
-    return load.rows * length * (stream + kept.score * sizes.heads * length)
+    norms = 2 * saved.norm + saved.read * (3 + (2 if sizes.is_gated else 1))
+    stream = norms * sizes.hidden + 4 * load.number * sizes.inner + saved.unit * sizes.mlp
+    return load.rows * length * (stream + saved.score * sizes.heads * length)
 
 
-def _crossing(load: _Load, kept: _Kept) -> float:
+def _crossing(load: _Load, saved: _Saved) -> float:
     """Bytes of a decoder layer's attention to the encoder's outputs."""
     sizes, own, other = load.sizes, load.rows * load.target, load.rows * load.prompt
-    queries = own * ((kept.norm + kept.read) * sizes.hidden + 2 * load.number * sizes.inner)
-    keys = other * (2 * kept.read * sizes.hidden + 2 * load.number * sizes.inner)
-    return queries + keys + kept.score * own * load.prompt * sizes.heads
+    queries = own * ((saved.norm + saved.read) * sizes.hidden + 2 * load.number * sizes.inner)
+    keys = other * (2 * saved.read * sizes.hidden + 2 * load.number * sizes.inner)
+    return queries + keys + saved.score * own * load.prompt * sizes.heads
 
 
 def _biases(load: _Load) -> int:
-    """Bytes of what T5 adds to its scores, positions and masks, which is made once for all layers."""
+    """Bytes of the position biases and masks that T5 adds to its scores, made once for all layers."""
     if load.sizes.family != "t5":
         return 0
     pairs = load.prompt**2 + load.target**2 + load.target * load.prompt
@@ -269,26 +272,26 @@ def _biases(load: _Load) -> int:
 
 
 def _passing(load: _Load, length: int) -> int:
-    """Bytes that a layer's backward pass holds for a moment: gradients of its units or scores, twice over."""
+    """Bytes of the temporary tensors of a layer's backward pass: the gradients of its units or scores, twice."""
     return 2 * load.rows * length * max(load.number * load.sizes.mlp, 4 * load.sizes.heads * length)
 
 
 def _logits(load: _Load) -> int:
-    """Bytes of the logits of target tokens, in the type computed in, in float32, as log-probabilities and as their
-    gradient; and the gradient of the matrix that made them. Where transformers makes them, those of questions too."""
+    """Bytes of the logits of target tokens, in the computing type, in float32, as log-probabilities and as their
+    gradient; and of the gradient of the output matrix. Where transformers computes them, also those of questions."""
     sizes, targets = load.sizes, load.rows * load.target
-    is_spared = sizes.encoder_layers > 0 or (sizes.kept_lean and not load.on_gpu)
+    is_spared = sizes.encoder_layers > 0 or (sizes.has_fast_path and not load.on_gpu)
     questions = 0 if is_spared else load.rows * load.prompt
     made = sizes.vocabulary * (12 * targets + load.number * (2 * targets + questions))
     return made + 4 * sizes.embedded * (not load.is_frozen)
 
 
-def _replies(asked: _Load) -> int:
-    """Bytes of evaluation: keys and values of all layers, logits of a token a row; lean decoders copy the weights."""
-    sizes, prompts = asked.sizes, asked.rows * asked.prompt
-    number = asked.number if asked.on_gpu or not sizes.kept_lean else 4
-    cached = prompts + asked.rows * (asked.target + _TOKENS_BESIDE) + prompts * (sizes.encoder_layers > 0)
+def _replies(load: _Load) -> int:
+    """Bytes of evaluation: keys and values of all layers, logits of one token a row; lean decoders copy the weights."""
+    sizes, prompts = load.sizes, load.rows * load.prompt
+    number = load.number if load.on_gpu or not sizes.has_fast_path else 4
+    cached = prompts + load.rows * (load.target + _EXTRA_TOKENS) + prompts * (sizes.encoder_layers > 0)
     cache = 2 * cached * sizes.inner * sizes.layers * number
-    copies = asked.number * (sizes.multiplied if asked.number == 2 else _joined(sizes)) * sizes.kept_lean
-    reading = prompts * (2 * sizes.mlp + 4 * sizes.inner) * asked.number
-    return cache + copies + reading + 8 * asked.rows * sizes.vocabulary
+    copies = load.number * (sizes.multiplied if load.number == 2 else _joined(sizes)) * sizes.has_fast_path
+    reading = prompts * (2 * sizes.mlp + 4 * sizes.inner) * load.number
+    return cache + copies + reading + 8 * load.rows * sizes.vocabulary

@@ -1,5 +1,5 @@
-"""Which layout a trial gets: as few devices as hold it, sharing as little as they must, by the estimate of memory.py;
-and what of a layout cannot be. Pure, but for asking what this machine has.
+"""Which layout a trial gets: the fewest devices that it fits on, and the lowest ZeRO stage, by the estimate in
+estimate.py; and what is wrong with a layout. Pure, except that it looks at what this machine has.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,9 @@ _STAGES: tuple[ZeroStage, ...] = get_args(ZeroStage)
 
 
 def layout_of(trial: Trial, resources: Resources, sharding: Sharding) -> Layout:
-    """Return the layout that a study asks for; where it leaves that open, the fewest devices (1, 2, 4, ... that divide
-    the batch), and for them the lowest ZeRO stage, at which a device holds its part. What is not known (a model that is
-    not on this disk, a GPU whose size nobody has told) is taken to fit. Where none fits it is the one that shares
-    most."""
+    """Return the layout that a study sets; where the study leaves it open, the fewest devices (1, 2, 4, ... that divide
+    the batch) and the lowest ZeRO stage at which each device's part fits. A model that is not on this disk, or a GPU of
+    unknown size, is assumed to fit. Where no layout fits, return the one that partitions most."""
     possible = [*_layouts(trial, resources, sharding)]
     return next((layout for layout in possible if fits(trial, layout, resources)), possible[-1])
 
@@ -39,7 +38,7 @@ def fitting_layout_of(trial: Trial, resources: Resources, sharding: Sharding) ->
 
 
 def memory_on_device(trial: Trial, layout: Layout, resources: Resources) -> Memory | None:
-    """Estimate what one device of a run holds; None where the model is not on this disk."""
+    """Estimate the memory of one device of a run; None where the model is not on this disk."""
     sizes = sizes_of(trial)
     if sizes is None:
         return None
@@ -47,8 +46,8 @@ def memory_on_device(trial: Trial, layout: Layout, resources: Resources) -> Memo
 
 
 def device_bytes(resources: Resources) -> int | None:
-    """Return what one device of a trial may hold: as the study says, with a share of a GPU that share; else for CPUs
-    this machine's memory, divided among all that can run at once; None for GPUs of unknown size."""
+    """Return the memory of one device of a trial in bytes: as the study sets it (of a share of a GPU, that share); else
+    for CPUs this machine's memory, divided among the devices that can run at once; None for GPUs of unknown size."""
     if resources.device_gb is not None:
         return round(1e9 * resources.device_gb * (resources.gpus_per_device or 1))
     if resources.gpus_per_device:
@@ -57,7 +56,7 @@ def device_bytes(resources: Resources) -> int | None:
 
 
 def devices_at_once(resources: Resources, cpus: int) -> int:
-    """Return how many devices of CPUs are at work side by side on a machine, at least one."""
+    """Return how many CPU devices run at once on a machine, at least one."""
     room = cpus // resources.cpus_per_device
     if resources.max_concurrent and resources.devices_per_trial != "auto":
         room = min(room, resources.max_concurrent * resources.devices_per_trial)
@@ -65,34 +64,34 @@ def devices_at_once(resources: Resources, cpus: int) -> int:
 
 
 def fits(trial: Trial, layout: Layout, resources: Resources) -> bool:
-    """True when a device holds its part of a run, or nothing is known against it."""
+    """True when a device's part of a run fits, or is not known not to."""
     return _excess(trial, layout, resources) is None
 
 
 def is_open(resources: Resources, sharding: Sharding) -> bool:
-    """True where the study leaves it to the estimate of memory how a trial is laid out."""
+    """True where the study leaves a trial's layout to the estimate of memory."""
     return resources.devices_per_trial == "auto" or (sharding.zero_stage == "auto" and resources.devices_per_trial > 1)
 
 
 def highest_stage(trial: Trial) -> ZeroStage:
-    """Return up to which ZeRO stage a trial's model can be shared out: weights in few bits cannot."""
+    """Return the highest ZeRO stage that a trial's model allows: quantised weights cannot be partitioned."""
     return 3 if held_bits(trial.model) is None else 2
 
 
 def layout_faults(trial: Trial, resources: Resources, sharding: Sharding) -> list[Fault]:
-    """Return what is wrong with how a trial would be laid out: devices that do not divide its batch, settings of
-    DeepSpeed, and, where the study says how large a device is, what does not fit."""
+    """Return what is wrong with a trial's layout: devices that do not divide its batch, settings of DeepSpeed, and,
+    where the study sets the size of a device, what does not fit."""
     if resources.device_gb is None:
         layout, refusal = next(_layouts(trial, resources, sharding)), None
     else:
         layout = layout_of(trial, resources, sharding)
         refusal = _refusal(trial, layout, resources)
-    told = [] if refusal is None else [Fault("resources.device_gb", refusal)]
-    return [*told, *deepspeed_faults(trial.recipe, layout), *_few_bits_faults(trial, layout)]
+    too_large = [] if refusal is None else [Fault("resources.device_gb", refusal)]
+    return [*too_large, *deepspeed_faults(trial.recipe, layout), *_few_bits_faults(trial, layout)]
 
 
 def _few_bits_faults(trial: Trial, layout: Layout) -> Iterator[Fault]:
-    """Find what needs ZeRO stage 3 where that cannot be."""
+    """Yield the settings that need ZeRO stage 3 where the weights are quantised and cannot be partitioned."""
     bits = held_bits(trial.model)
     if bits is None:
         return
@@ -106,11 +105,11 @@ def _few_bits_faults(trial: Trial, layout: Layout) -> Iterator[Fault]:
 
 
 def _layouts(trial: Trial, resources: Resources, sharding: Sharding) -> Iterator[Layout]:
-    """Yield the layouts that a study allows, in the order of preference; there is at least one."""
-    asked = resources.devices_per_trial
+    """Yield the layouts that a study allows, in order of preference; there is at least one."""
+    requested = resources.devices_per_trial
     batch = trial.recipe.batch_size
     powers = takewhile(lambda count: batch % count == 0, (1 << power for power in range(batch.bit_length())))
-    for devices in powers if asked == "auto" else (asked,):
+    for devices in powers if requested == "auto" else (requested,):
         for stage in _stages(devices, sharding, highest_stage(trial)):
             yield Layout(
                 devices=devices,
@@ -125,8 +124,8 @@ def _layouts(trial: Trial, resources: Resources, sharding: Sharding) -> Iterator
 
 
 def _stages(devices: int, sharding: Sharding, highest: ZeroStage) -> tuple[ZeroStage, ...]:
-    """Return the ZeRO stages to choose from. One device has nobody to share with: there a stage serves only what
-    offloads, or what the user's own settings say."""
+    """Return the ZeRO stages to choose from. One device has no other to partition over: there a stage is needed only
+    for offloading, or for the user's own settings."""
     least = least_zero_stage(sharding.offload_optimizer, sharding.offload_parameters)
     if devices == 1 and least == 0 and sharding.deepspeed is None:
         return (0,)
@@ -141,14 +140,15 @@ def _micro_batch(trial: Trial, devices: int) -> int:
 
 
 def _excess(trial: Trial, layout: Layout, resources: Resources) -> tuple[int, int] | None:
-    """Return what a device would have to hold and what it has, in bytes, where it has less as far as anybody knows."""
+    """Return how many bytes a device would need and how many it has, where it is known to have less than it needs."""
     room = device_bytes(resources)
     memory = None if room is None else memory_on_device(trial, layout, resources)
     return None if memory is None or room is None or memory.total <= room else (memory.total, room)
 
 
 def _refusal(trial: Trial, layout: Layout, resources: Resources) -> str | None:
-    """Say what a layout needs, what there is, and the first rung of the ladder that would do; None where it fits."""
+    """Return a message with the memory that a layout needs, the memory of a device, and the first rung of the ladder
+    that would fit; None where the layout fits."""
     excess = _excess(trial, layout, resources)
     if excess is None:
         return None

@@ -1,6 +1,6 @@
-"""How a run is laid over its devices: how many, how much of the model each holds, how much is computed at once. Pure.
+"""How a run uses devices: how many, how much of the model each stores, how much is computed at once. Pure.
 
-A layout changes no result beyond rounding, so a study may go on with another one.
+A layout changes no result beyond rounding, so a study may continue with another one.
 """
 
 from typing import Any
@@ -13,10 +13,12 @@ from showhow.sections.scalars import STRICT, Positive
 
 
 class Layout(BaseModel):
-    """The layout of one run. micro_batch_size: examples in one device's forward pass at most. zero_stage: what the
-    devices share out rather than hold each: 1 the optimizer's state, 2 gradients too, 3 weights too (Rajbhandari et
-    al., arXiv 1910.02054). deepspeed: the user's own settings, which stand above what is made of the others.
-    asked_at_once: questions to which replies are written at a time (None: as many as the study says)."""
+    """The layout of one run.
+
+    micro_batch_size: most examples in one device's forward pass. zero_stage: what is partitioned over the devices
+    instead of copied to each: 1 the optimizer's state, 2 also gradients, 3 also weights (Rajbhandari et al., arXiv
+    1910.02054). deepspeed: the user's own settings, which override those derived from the other fields. asked_at_once:
+    the batch size of replies (None: as the study sets it)."""
 
     model_config = STRICT
 
@@ -32,7 +34,7 @@ class Layout(BaseModel):
 
     @property
     def needs_deepspeed(self) -> bool:
-        """True for what a single process of plain torch cannot do."""
+        """True for a layout that a single process of plain torch cannot provide."""
         offloads = self.offload_optimizer != "none" or self.offload_parameters != "none"
         return self.devices > 1 or self.zero_stage > 0 or offloads or self.deepspeed is not None
 
@@ -40,14 +42,15 @@ class Layout(BaseModel):
 def next_rung(
     layout: Layout, recipe: Recipe, asked_at_once: int | None = None, highest_stage: ZeroStage = 3
 ) -> Layout | None:
-    """Return the next layout that needs less memory, or None at the end of the ladder. asked_at_once: to how many
-    questions at a time replies were being written, where it was not training that found no room: then to half as many,
-    and where one is too much only sharing more can help. highest_stage: up to which ZeRO can share out the model.
+    """Return the next layout that needs less memory, or None at the end of the ladder.
 
-    Micro-batches are halved first (to the next number that divides a device's share), as that costs least, then
-    activations are recomputed, a third more arithmetic; then several devices share out more, by ZeRO's next stage. One
-    device has nobody to share with, and where its optimizer's state might wait instead is for a person to say
-    (`sharding.offload_optimizer`). What the user's own DeepSpeed settings fix stays."""
+    asked_at_once: the batch size of replies, where writing replies and not training ran out of memory: it is halved,
+    and at 1 only a higher ZeRO stage can help. highest_stage: the highest ZeRO stage that the model allows.
+
+    Micro-batches are halved first (to the next number that divides a device's share), as that costs least. Then
+    activations are recomputed, which takes a third more arithmetic. Then several devices partition more, by the next
+    ZeRO stage. One device has no other to partition over, and only the user can say where its optimizer's state could
+    be offloaded (`sharding.offload_optimizer`). What the user's own DeepSpeed settings fix is not changed."""
     if asked_at_once is not None and asked_at_once > 1:
         return layout.model_copy(update={"asked_at_once": asked_at_once // 2})
     own = layout.deepspeed or {}

@@ -1,12 +1,12 @@
-"""What this machine has, asked of the system alone: CPUs, GPUs, memory, whether it computes in bfloat16, its C++
-compiler. Nothing is loaded for it."""
+"""What this machine has, read from the operating system: CPUs, GPUs, memory, bfloat16 support, the C++ compiler. No
+library is loaded."""
 
 import os
 import shutil
 from functools import cache
 from pathlib import Path
 
-# The limit of a container, by the second and the first version of control groups.
+# The memory limit of a container, in versions 2 and 1 of control groups.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 _COMPILERS = ("c++", "g++", "clang++")
@@ -19,7 +19,7 @@ def cpu_count() -> int:
 
 
 def gpu_count() -> int:
-    """Return the number of NVIDIA's GPUs that a process here may use, as their driver lists them."""
+    """Return the number of NVIDIA GPUs that a process here may use, as their driver lists them."""
     found = len([*_GPUS.glob("*")])
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -41,7 +41,7 @@ def memory_bytes() -> int:
 
 @cache
 def computes_in_bfloat16() -> bool:
-    """True where the processor has products of bfloat16 numbers, in which `precision = "auto"` then computes."""
+    """True where the processor multiplies bfloat16 numbers in hardware, which `precision = "auto"` then uses."""
     try:
         return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -54,7 +54,7 @@ def compiler() -> str | None:
 
 
 def computes_narrow(precision: str, on_gpu: bool) -> bool:
-    """True where a recipe's precision comes to products of 16-bit numbers here; `auto` does on every GPU."""
+    """True where a recipe's precision means 16-bit products here; `auto` does on every GPU."""
     if precision == "auto":
         return on_gpu or computes_in_bfloat16()
     return precision != "float32"

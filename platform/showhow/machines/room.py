@@ -1,5 +1,5 @@
-"""What a study asks of machines, what they have, and what of it they cannot hold. Pure, but for asking what this
-machine has; a cluster is asked by processes/cluster.py."""
+"""What a study demands of machines, what they have, and what is missing. Pure, except that it looks at what this
+machine has; processes/cluster.py describes a cluster."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from showhow.sections.resources import Resources
 
 @dataclass(frozen=True)
 class Demand:
-    """What a study asks of a cluster: how many runs, how the trials are laid out, what each device of a run has."""
+    """What a study demands of a cluster: the number of runs, the layouts of trials, the resources of each device."""
 
     runs: int
     layouts: tuple[Layout, ...]
@@ -34,13 +34,13 @@ class Demand:
 
 @dataclass(frozen=True)
 class Node:
-    """The processors of one machine of a cluster."""
+    """The CPUs and GPUs of one machine of a cluster."""
 
     cpus: int
     gpus: float
 
     def devices(self, resources: Resources) -> int:
-        """How many devices of runs find room on it."""
+        """How many devices of runs fit on this machine."""
         rooms = [self.cpus // resources.cpus_per_device]
         if resources.gpus_per_device:
             rooms.append(int(self.gpus / resources.gpus_per_device + 1e-9))
@@ -64,22 +64,22 @@ class Cluster:
         return sum(node.gpus for node in self.nodes)
 
     def devices(self, resources: Resources) -> int:
-        """How many devices of runs hold their resources at once."""
+        """How many devices of runs fit on the cluster at once."""
         return sum(node.devices(resources) for node in self.nodes)
 
     def runs_at_once(self, demand: Demand) -> int:
-        """How many runs go on side by side, at most; the devices of one may lie on several machines."""
+        """How many runs fit at once, at most; the devices of one run may be on several machines."""
         room = self.devices(demand.each) // demand.least
         return min(room, demand.each.max_concurrent or room)
 
 
 def this_machine() -> Cluster:
-    """Return this machine, of whose GPUs only NVIDIA's are seen (Ray, once it runs, counts others too)."""
+    """Return this machine; only NVIDIA GPUs are counted (Ray, once it runs, counts others too)."""
     return Cluster((Node(machine.cpu_count(), machine.gpu_count()),))
 
 
 def shortage(cluster: Cluster, demand: Demand, who: str) -> str | None:
-    """Say why a trial finds no room on a cluster, called `who`, and what to do; None where it does."""
+    """Return why a trial does not fit on a cluster, called `who`, and what to do; None where it fits."""
     each, room = demand.each, cluster.devices(demand.each)
     if room >= demand.most:
         return None
@@ -98,6 +98,6 @@ def shortage(cluster: Cluster, demand: Demand, who: str) -> str | None:
         )
     return (
         f"resources.gpus_per_device = {each.gpus_per_device:g}, but {largest} has {gpus:g} GPUs (with "
-        f"{each.cpus_per_device} CPUs beside them); "
+        f"{each.cpus_per_device} CPUs each); "
         "set it to 0 to train on CPUs, or give the --address of a cluster with GPUs"
     )

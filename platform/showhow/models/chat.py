@@ -1,9 +1,9 @@
-"""How an instruct model is asked: what its chat template puts before and after a question, and the token with which its
-turn ends.
+"""How an instruct model is prompted: the text that its chat template puts before and after a question, and the token
+that ends the model's turn.
 
-Templates are Jinja programs of a model's author, and run in Jinja's sandbox, with what transformers gives them
-(https://huggingface.co/docs/transformers/chat_templating). Which tokens become of the text is the business of
-datasets/tokenizer.py; `frame_tokens` says about how many. Jinja is loaded where there is a template, and only then.
+Templates are Jinja programs written by the model's author. They run in Jinja's sandbox, with the variables that
+transformers defines (https://huggingface.co/docs/transformers/chat_templating). datasets/tokenizer.py turns the text
+into tokens; `frame_tokens` estimates how many. Jinja is imported only where there is a template.
 """
 
 import datetime
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from showhow.errors import UserError
-from showhow.models.folders import json_in, stored_folder
+from showhow.models.folders import json_in, local_folder
 from showhow.sections.recipe import ModelSpec, ScratchModel
 from showhow.tasks.explain import symbols
 
-# Templates that write the date (Llama 3.1's) get always the same, which is the one they name where they know none: the
-# same study must give the same tokens tomorrow.
+# Templates that write the date (Llama 3.1's) always get this one, their own default where no date is known: the same
+# study must give the same tokens tomorrow.
 _TODAY = datetime.date(2024, 7, 26)
 _QUESTION, _REPLY = "This is the question 7919", "This is the reply 104729"
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 class Chat(NamedTuple):
-    """What stands before and after a question, and what ends the reply."""
+    """The text before and after a question, and the text that ends the reply."""
 
     before: str
     after: str
@@ -33,11 +33,11 @@ class Chat(NamedTuple):
 
 
 def chat_of(folder: Path, questions: Literal["auto", "plain", "chat"]) -> Chat | None:
-    """Return how the model in a folder is asked, its questions as a study wants them (see PretrainedModel); None: as
-    they are.
+    """Return how the model in a folder is prompted, by the study's `questions` (see PretrainedModel); None where
+    questions are used as they are.
 
-    Raises UserError when the template fails or writes something else than what it is given, or is wanted and not
-    there."""
+    Raises UserError when the template fails or does not repeat the question and the reply, or when `questions` is
+    "chat" and there is no template."""
     if questions == "plain":
         return None
     settings = json_in(folder / "tokenizer_config.json") or {}
@@ -53,9 +53,9 @@ def chat_of(folder: Path, questions: Literal["auto", "plain", "chat"]) -> Chat |
 
 
 def frame_tokens(model: ModelSpec) -> int:
-    """Return about how many tokens a chat template puts around a question: each special token, and the symbols of the
+    """Return about how many tokens a chat template puts around a question: its special tokens, and the symbols of the
     other text. 0 where there is no template, or the model is not on this disk. Raises UserError like `chat_of`."""
-    folder = None if isinstance(model, ScratchModel) else stored_folder(model.name)
+    folder = None if isinstance(model, ScratchModel) else local_folder(model.name)
     chat = None if folder is None or isinstance(model, ScratchModel) else chat_of(folder, model.questions)
     if folder is None or chat is None:
         return 0
@@ -77,7 +77,7 @@ def _added_tokens(folder: Path) -> set[str]:
 
 
 def _template(folder: Path, settings: dict[str, Any]) -> str | None:
-    """Return the chat template in a tokenizer's folder or, of older ones, in its settings; None where there is none."""
+    """Return the chat template in a tokenizer's folder or, in older ones, in its settings; None where there is none."""
     try:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -91,9 +91,10 @@ def _template(folder: Path, settings: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-@cache  # every trial of a study asks
+@cache  # called for every trial of a study
 def _chat(template: str, named: tuple[tuple[str, str | None], ...]) -> Chat:
-    """Find how a template frames a single question, by writing one and a reply with it. named: the special tokens."""
+    """Return how a template frames a single question, found by rendering one question and one reply. named: the special
+    tokens."""
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -110,14 +111,14 @@ def _chat(template: str, named: tuple[tuple[str, str | None], ...]) -> Chat:
     reply = {"role": "assistant", "content": _REPLY}
     try:
         written = environment.from_string(template)
-        asked = written.render(messages=[question], tools=None, documents=None, add_generation_prompt=True, **given)
-        whole = written.render(
+        prompt = written.render(messages=[question], tools=None, documents=None, add_generation_prompt=True, **given)
+        turns = written.render(
             messages=[question, reply], tools=None, documents=None, add_generation_prompt=False, **given
         )
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise _unusable(str(error)) from None
-    before, *after = asked.split(_QUESTION)
-    _, *end = whole.split(_REPLY)
+    before, *after = prompt.split(_QUESTION)
+    _, *end = turns.split(_REPLY)
     if len(after) != 1 or len(end) != 1:
         raise _unusable(f"it wrote the question {len(after)} times and the reply {len(end)} times, and not once each")
     return Chat(before, after[0], end[0])
@@ -135,5 +136,5 @@ def _text_of(token: Any) -> str | None:
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    # Jinja's own makes text safe for web pages.
+    # Jinja's own filter escapes text for web pages.
     return json.dumps(value, ensure_ascii=False, indent=indent)

@@ -1,4 +1,4 @@
-"""What the folder of an exported model says of itself (`showhow.json`): from it alone the model can be asked. Pure."""
+"""The description in the folder of an exported model (`showhow.json`), which is enough to prompt the model. Pure."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,16 @@ from showhow.sections.trial import Trial
 from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import Level
 
-EXPORTED = "showhow.json"  # written last, so a folder with it is whole
+EXPORTED = "showhow.json"  # written last, so a folder with it is complete
 
 
 class Exported(BaseModel):
-    """Which run the weights are of, and how the model is asked. layout: how its replies are laid out, as its tokenizer
-    can spell it; frame: what a chat template put before and after each prompt; asked_as: what the method put before and
-    after each question to make a prompt of it; reply_tokens: of the longest right
-    reply to a test question, the end token included; as_adapter: the folder holds an adapter without its base."""
+    """The run that the weights are from, and how the model is prompted.
+
+    layout: the text format of its replies, as its tokenizer can spell it. frame: the text that a chat template put
+    before and after each prompt. asked_as: the text that the method put before and after each question to make a
+    prompt. reply_tokens: length of the longest right reply to a test question, with the end token. as_adapter: the
+    folder contains an adapter without its base."""
 
     model_config = STRICT
 
@@ -39,7 +41,7 @@ class Exported(BaseModel):
         return self.trial.method.reads_as(self.trial.level)
 
     def prompt(self, question: str) -> str:
-        """Return what the model reads of a question, before a chat template frames it."""
+        """Return the prompt for a question, before a chat template frames it."""
         before, after = self.asked_as
         return before + question + after
 
@@ -50,7 +52,7 @@ class Exported(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> "Exported":
-        """Read what `write` wrote. Raises UserError for a folder without it, and for one of another version."""
+        """Read what `write` wrote. Raises UserError for a folder without it, and for a file of another version."""
         path = folder / EXPORTED
         try:
             return cls.model_validate_json(path.read_bytes(), strict=True)

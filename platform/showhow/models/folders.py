@@ -1,4 +1,4 @@
-"""Where a pretrained model lies on this disk, and the JSON files of its folder. Pure; nothing is fetched."""
+"""Where a pretrained model is on this disk, and the JSON files of its folder. Pure; nothing is downloaded."""
 
 import json
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 
-def stored_folder(name: str) -> Path | None:
-    """Return where a pretrained model lies: a local folder, or its snapshot in the cache of the Hugging Face hub
+def local_folder(name: str) -> Path | None:
+    """Return the folder of a pretrained model: a local folder, or its snapshot in the cache of the Hugging Face hub
     (https://huggingface.co/docs/huggingface_hub/guides/manage-cache); None where it is not on this disk."""
     if Path(name).is_dir():
         return Path(name)
@@ -23,7 +23,7 @@ def stored_folder(name: str) -> Path | None:
 
 
 def json_in(path: Path) -> dict[str, Any] | None:
-    """Return a JSON file's object, or None where there is none that can be read."""
+    """Return the object in a JSON file, or None where there is no readable one."""
     try:
         stat = path.stat()
     except OSError:
@@ -37,8 +37,8 @@ def of_text(settings: dict[str, Any]) -> dict[str, Any]:
     return part if isinstance(part, dict) else settings
 
 
-@cache  # every trial of a study asks
-def _parsed(path: Path, changed_at: int, size: int) -> dict[str, Any] | None:  # noqa: ARG001 - what is read again when it changes
+@cache  # called for every trial of a study
+def _parsed(path: Path, changed_at: int, size: int) -> dict[str, Any] | None:  # noqa: ARG001 - a changed file is read again
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

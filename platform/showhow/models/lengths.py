@@ -1,5 +1,5 @@
-"""How long the texts of a dataset are, and how many tokens a tokenizer made for them has, by problems drawn for the
-purpose. Pure; nothing is generated."""
+"""The lengths of a dataset's texts, and the size of the vocabulary made for them, estimated from drawn problems. Pure;
+no dataset is generated."""
 
 from functools import cache
 from statistics import fmean
@@ -17,10 +17,10 @@ _SPECIAL_TOKENS = 3  # padding, the end, the unknown
 
 
 class Lengths(NamedTuple):
-    """Symbols of a question and of a target (its end counted): means, and those of the longest drawn.
+    """Symbols of a question and of a target (with its end token): the means, and the longest drawn.
 
-    A tokenizer made for a study has a token for each symbol; pretrained ones have about as many, some fewer, some
-    more."""
+    A tokenizer made for a study has one token for each symbol; pretrained tokenizers use about as many tokens, some
+    fewer, some more."""
 
     prompt: float
     target: float
@@ -34,8 +34,8 @@ class Lengths(NamedTuple):
 
 
 def training_lengths(trial: Trial) -> Lengths:
-    """Return the lengths of what a trial is trained on, with what a chat template puts around a question; rows beyond
-    data.max_tokens are left out of its dataset."""
+    """Return the lengths of a trial's training examples, with the frame of a chat template; rows longer than
+    data.max_tokens are left out of the dataset."""
     found, frame, most = mean_symbols(trial.dataset(TRAIN)), frame_tokens(trial.model), trial.data.max_tokens
     prompt = min(found.longest_prompt + frame, most - 1)
     return Lengths(found.prompt + frame, found.target, prompt, min(found.longest_target, most - prompt))
@@ -65,8 +65,8 @@ def _drawn(task: Task) -> list[Problem]:
 
 @cache
 def vocabulary_size(task: Task) -> int:
-    """Return how many tokens the tokenizer made of a task's symbols has: special ones, each number, words and signs as
-    far as drawn problems show them."""
+    """Return the vocabulary size of the tokenizer made from a task's symbols: special tokens, each number, and the
+    words and signs found in drawn problems."""
     texts = [FILLER_SYMBOL]
     for problem in task.listed or _drawn(task):
         texts += [problem.question, *(explain(problem, level, task.text_format) for level in Level if level.has_steps)]

@@ -1,7 +1,7 @@
-"""Why a trial could not train the model it names, told before any process starts: from the study, and of a model in a
-local folder from its JSON files and the headers of its weights. Pure; no weight is read.
+"""Why a trial cannot train the model it names, found before any process starts: from the study and, for a model in a
+local folder, from its JSON files and the headers of its weights. Pure; no weight is read.
 
-What only the model itself can tell, or the hub, is found by `training/model.py` when it is loaded.
+Faults that need the model itself, or the hub, are found by `training/model.py` when the model is loaded.
 """
 
 import re
@@ -22,35 +22,35 @@ from showhow.sections.trial import Trial
 
 # `name` or `owner/name`, as the hub allows them.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-# Positions are relative in these, whatever bound their configuration repeats (T5's says 512).
+# These have relative positions, so the bound in their configuration has no effect (T5's says 512).
 _WITHOUT_BOUND = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "bloom", "mpt")
 _BOUNDS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
 _SAVE = "from transformers import {0}; {0}.from_pretrained(FOLDER).save_pretrained(FOLDER)"
 
 
 def model_faults(trial: Trial, gpus_per_device: float) -> list[Fault]:
-    """Return why a trial's model cannot be trained as the trial says: its adapter, precision, quantisation, and what
-    its folder lacks. Of a model that is no local folder only the first three are known."""
+    """Return why a trial's model cannot be trained as the trial says: its adapter, precision, quantisation, and what is
+    missing in its folder. For a model that is not a local folder only the first three are known."""
     return list(_model_faults(trial, gpus_per_device))
 
 
 def folder_faults(trial: Trial, folder: Path) -> list[Fault]:
-    """Return why a trial cannot go with the settings and the tokenizer in a model's folder."""
+    """Return why a trial is not compatible with the settings and the tokenizer in a model's folder."""
     return list(_settings_faults(trial, folder))
 
 
 def longest_row(trial: Trial, folder: Path) -> int | None:
-    """Return how many tokens a question with its target may have, by the positions of the model in a folder that prompt
-    tuning leaves; None where they are relative, or not told."""
+    """Return how many tokens a question with its target may have: the positions of the model in a folder, less those
+    that prompt tuning takes. None where positions are relative, or the folder has no configuration."""
     settings = json_in(folder / "config.json")
     return None if settings is None else _room(trial, settings)
 
 
 def positions_of(settings: dict[str, Any]) -> int | None:
-    """Return how many tokens a model has positions for, by its configuration; None where they are relative.
+    """Return the number of positions in a model's configuration; None where they are relative.
 
-    Rotary positions that are stretched by a factor (arXiv 2306.15595, 2309.00071) reach further than the positions of
-    the pretraining, which some configurations give and some do not."""
+    Rotary positions that are scaled by a factor (arXiv 2306.15595, 2309.00071) reach further than the positions of
+    the pretraining, which only some configurations give."""
     settings = of_text(settings)
     if settings.get("model_type") in _WITHOUT_BOUND:
         return None
@@ -77,7 +77,7 @@ def _model_faults(trial: Trial, gpus_per_device: float) -> Iterator[Fault]:
         if trial.adapter is not None:
             yield Fault(
                 "adapter",
-                "is trained beside pretrained weights, and a scratch model has none; remove the section, or write "
+                "is trained with pretrained weights, and a scratch model has none; remove the section, or write "
                 'kind = "pretrained" in [model]',
             )
         return
@@ -184,7 +184,7 @@ def _vocabulary_faults(settings: dict[str, Any], tokens: dict[str, Any], folder:
 
 
 def _token_count(tokens: dict[str, Any]) -> int:
-    """Return how many tokens a tokenizer.json has; 0 where it is of another form."""
+    """Return how many tokens a tokenizer.json has; 0 where its format is unknown."""
     try:
         added = [int(token["id"]) for token in tokens.get("added_tokens") or ()]
         return max(len(tokens["model"]["vocab"]), 1 + max(added, default=0))
@@ -203,11 +203,11 @@ def _weights_faults(trial: Trial, folder: Path) -> Iterator[Fault]:
 
 
 def no_such_layer(target: str, layers: list[str]) -> str:
-    """Say that an adapter's target is not there."""
+    """Return the message for an adapter's target that the model does not have."""
     return f"is no layer of the model.{nearest(target, layers)} Linear layers: {', '.join(layers)}"
 
 
 def _adapter_only(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
-        return " It holds an adapter; merge that into its model, and name the folder of the whole"
-    return " Copy the whole folder from where the model comes from"
+        return " It holds an adapter; merge that into its model, and name the folder of the result"
+    return " Copy the complete folder from where the model comes from"

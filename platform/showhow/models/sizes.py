@@ -1,6 +1,6 @@
-"""How large a model is, by what it costs: parameters, layers, widths. Of a scratch model by its settings, of a
-pretrained one by the config.json and the headers of the weights in its folder, or in the cache of the Hugging Face hub.
-Pure; no weight is read.
+"""The sizes of a model that decide its cost: parameters, layers, widths. For a scratch model from its settings, for a
+pretrained one from config.json and the headers of its weights, in a local folder or in the cache of the Hugging Face
+hub. Pure; no weight is read.
 """
 
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from showhow.models.folders import json_in, of_text, stored_folder
+from showhow.models.folders import json_in, local_folder, of_text
 from showhow.models.lengths import vocabulary_of
-from showhow.models.weights import StoredWeights, is_called, is_embedding, read_weights
+from showhow.models.weights import TensorShapes, is_called, is_embedding, read_weights
 from showhow.sections.adapter import Adapter, Dora, PromptTuning
 from showhow.sections.recipe import ModelSpec, ScratchModel
 from showhow.sections.trial import Trial
 
-# Under which names the configurations of transformers give a size.
+# The names of each size in the configurations of transformers.
 _HIDDEN = ("hidden_size", "d_model", "n_embd")
 _LAYERS = ("num_decoder_layers", "decoder_layers", "num_hidden_layers", "num_layers", "n_layer")
 _ENCODER_LAYERS = ("encoder_layers", "num_layers", "num_hidden_layers")
@@ -24,7 +24,7 @@ _HEAD_SIZE = ("head_dim", "d_kv")
 _MLP = ("intermediate_size", "d_ff", "decoder_ffn_dim", "n_inner", "ffn_dim")
 _DROPOUT = ("dropout_rate", "resid_pdrop", "dropout")
 _GATES = ("gate_proj", "wi_0", "gate_up_proj", "w1")
-# What some files hold a second time where it is shared.
+# Shared tensors that some files contain a second time.
 _SHARED = {"lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
 
 
@@ -32,10 +32,10 @@ _SHARED = {"lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_token
 class ModelSizes:
     """Sizes that memory and arithmetic follow from.
 
-    parameters: all, shared ones once; trained: those that are, with an adapter its own alone. embedded: in matrices
-    that tokens are looked up in. hidden: width of the stream from layer to layer; inner: heads x their width; mlp:
-    width of the feed-forward part. layers: of the decoder or the only stack; encoder_layers: 0 where there is none.
-    family: `t5` where norms and gates are as there. kept_lean: training/cpu/loss.py trains it on CPUs."""
+    parameters: all, shared ones once. trained: the trained parameters; with an adapter, only its own. embedded: those
+    in embeddings of tokens. hidden: width of the stream between layers. inner: heads x width of a head. mlp: width of
+    the feed-forward part. layers: of the decoder or the only stack. encoder_layers: 0 where there is no encoder.
+    family: `t5` where norms and gates are like T5's. has_fast_path: training/cpu/loss.py can train it on CPUs."""
 
     parameters: int
     trained: int
@@ -51,20 +51,21 @@ class ModelSizes:
     is_gated: bool = True
     is_tied: bool = True
     has_dropout: bool = False
-    kept_lean: bool = False
+    has_fast_path: bool = False
 
     @property
     def multiplied(self) -> int:
-        """Parameters in products of matrices: a tied embedding writes tokens out, others only look up."""
+        """Parameters in matrix products: a tied embedding is also the output matrix, others are only looked up in."""
         return self.parameters if self.is_tied else self.parameters - self.embedded
 
 
 def sizes_of(trial: Trial) -> ModelSizes | None:
-    """Return the sizes of a trial's model; None for a pretrained one that is not on this disk, or says too little."""
+    """Return the sizes of a trial's model; None for a pretrained one that is not on this disk, or whose configuration
+    lacks a size."""
     if isinstance(trial.model, ScratchModel):
         return _scratch(trial.model, vocabulary_of(trial))
-    folder = stored_folder(trial.model.name)
-    return None if folder is None else _stored(folder, trial.adapter)
+    folder = local_folder(trial.model.name)
+    return None if folder is None else _pretrained(folder, trial.adapter)
 
 
 def _scratch(model: ScratchModel, vocabulary: int) -> ModelSizes:
@@ -83,11 +84,11 @@ def _scratch(model: ScratchModel, vocabulary: int) -> ModelSizes:
         family="t5" if is_t5 else "llama",
         is_gated=not is_t5,
         is_tied=model.tie_embeddings,
-        kept_lean=True,
+        has_fast_path=True,
     )
 
 
-def _stored(folder: Path, adapter: Adapter | None) -> ModelSizes | None:
+def _pretrained(folder: Path, adapter: Adapter | None) -> ModelSizes | None:
     weights, settings = read_weights(folder), json_in(folder / "config.json")
     if isinstance(weights, str) or settings is None:
         return None
@@ -97,7 +98,7 @@ def _stored(folder: Path, adapter: Adapter | None) -> ModelSizes | None:
         return None
 
 
-def _by_settings(settings: dict[str, Any], weights: StoredWeights, adapter: Adapter | None) -> ModelSizes:
+def _by_settings(settings: dict[str, Any], weights: TensorShapes, adapter: Adapter | None) -> ModelSizes:
     """Raises KeyError where a size is missing."""
     hidden, heads = _named(settings, _HIDDEN), _named(settings, _HEADS)
     is_tied = bool(settings.get("tie_word_embeddings", True))
@@ -119,12 +120,12 @@ def _by_settings(settings: dict[str, Any], weights: StoredWeights, adapter: Adap
         is_gated=is_gated,
         is_tied=is_tied,
         has_dropout=dropout > 0,
-        kept_lean=adapter is None and _is_plain(settings, is_gated, dropout),
+        has_fast_path=adapter is None and _is_plain(settings, is_gated, dropout),
     )
 
 
 def _is_plain(settings: dict[str, Any], is_gated: bool, dropout: float) -> bool:
-    """Say whether training/cpu/loss.py is written for a model of this kind."""
+    """True where training/cpu/loss.py supports a model of this kind."""
     kind, heads = settings.get("model_type"), settings.get("num_attention_heads")
     if kind == "t5":
         return not is_gated and dropout == 0
@@ -142,17 +143,17 @@ def _named(settings: dict[str, Any], names: tuple[str, ...], default: Any = None
     return default
 
 
-def _count(weights: StoredWeights, is_tied: bool) -> int:
-    """Add the tensors up, shared ones once."""
+def _count(weights: TensorShapes, is_tied: bool) -> int:
+    """Return the number of parameters, shared ones once."""
     names = set(weights.shapes)
     if is_tied and any(is_embedding(name) for name in names - _SHARED):
         names -= _SHARED
     return sum(prod(weights.shapes[name]) for name in names)
 
 
-def _adapter_parameters(adapter: Adapter, weights: StoredWeights, hidden: int) -> int:
-    """Low-rank matrices of each changed layer, rank x (inputs + outputs) (Hu et al., arXiv 2106.09685), and DoRA's
-    length of each output; or the vectors of a tuned prompt."""
+def _adapter_parameters(adapter: Adapter, weights: TensorShapes, hidden: int) -> int:
+    """Return the parameters of an adapter: low-rank matrices of each changed layer, rank x (inputs + outputs) (Hu et
+    al., arXiv 2106.09685), and DoRA's magnitude of each output; or the vectors of a tuned prompt."""
     if isinstance(adapter, PromptTuning):
         return adapter.tokens * hidden
     matrices = {name.removesuffix(".weight"): shape for name, shape in weights.shapes.items() if len(shape) == 2}
@@ -166,6 +167,6 @@ def _is_changed(layer: str, targets: tuple[str, ...]) -> bool:
 
 
 def held_bits(model: ModelSpec) -> int | None:
-    """Return in how many bits frozen weights are held; None: in the type that is computed in."""
+    """Return the number of bits of quantised frozen weights; None where they have the computing type."""
     quantise = "none" if isinstance(model, ScratchModel) else model.quantise
     return {"none": None, "8bit": 8, "4bit": 4}[quantise]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from showhow.machines import machine
 from showhow.machines.fitting import device_bytes, is_open, layout_of
 from showhow.machines.room import Demand, shortage, this_machine
-from showhow.models.folders import stored_folder
+from showhow.models.folders import local_folder
 from showhow.models.sizes import sizes_of
 from showhow.models.weights import read_weights
 from showhow.sections.recipe import PretrainedModel
@@ -57,7 +57,7 @@ def _of_assumptions(study: Study, trials: Sequence[Trial]) -> Iterator[str]:
 
 
 def _is_here(name: str) -> bool:
-    folder = stored_folder(name)
+    folder = local_folder(name)
     return folder is not None and not isinstance(read_weights(folder), str)
 
 

@@ -1,6 +1,6 @@
 """The catalogue of tasks: a new task is one file in this folder and one line in `TASKS`, or a registered class.
 
-`TASKS` are those that draw their problems; `imported` reads them from a user's file, and has no problem without one.
+The tasks in `TASKS` draw their problems; `imported` reads them from a user's file, and has none without a file.
 """
 
 from pathlib import Path
@@ -25,8 +25,8 @@ AnyTasks = Annotated[Task | dict[str, Task], ByKind(TASK_KINDS, are_named=True)]
 
 
 def task_named(name: str, changes: dict[str, Any]) -> Task:
-    """Return the task of a kind ("listops") or of a preset ("listops-30"), with some parameters changed. The file of
-    the kind "imported" is looked for from this folder on.
+    """Return the task of a kind ("listops") or of a preset ("listops-30"), with some parameters changed. The path of
+    the kind "imported" is relative to the current folder.
 
     Raises UserError naming the nearest task for an unknown name, and every wrong parameter with what is allowed.
     """
@@ -44,7 +44,7 @@ def task_named(name: str, changes: dict[str, Any]) -> Task:
 
 
 def _sentences(task: type[Task], error: ValidationError) -> list[str]:
-    """Say each fault in a sentence: the parameter, what was got, what is allowed."""
+    """Return a sentence for each fault: the parameter, what was got, what is allowed."""
     kind = literal_kind(task)
     sentences = []
     for fault in error.errors():

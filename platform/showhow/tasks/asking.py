@@ -1,4 +1,4 @@
-"""A question that a person asks a model, and the model's reply as an answer whose steps are graded. Pure."""
+"""A question that a person puts to a model, and the model's reply as an answer with graded steps. Pure."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,19 +14,18 @@ NO_ANSWER, NOT_ASKED = "no answer", "not asked"
 
 
 class Question(NamedTuple):
-    """A question as the model reads it, and worked out; `problem` is None where nobody knows the solution."""
+    """A question as the model reads it, with its solution; `problem` is None where the solution is not known."""
 
     text: str
     problem: Problem | None
 
 
 def read_question(task: Task, typed: str) -> Question:
-    """Return a question that a person typed, written as the task writes its own. Of a task that is a list of problems
-    any text is a question, and those of the list are known. Raises UserError with the position of what the task cannot
-    read."""
+    """Return a question that a person typed, in the task's own form. For a listed task any text is a question, and the
+    solutions of listed questions are known. Raises UserError with the position of what the task cannot read."""
     try:
         listed = task.listed
-    except UserError:  # the file that it is a list in is elsewhere now
+    except UserError:  # its file has been moved
         return Question(typed, None)
     if listed is not None:
         return Question(typed, next((problem for problem in listed if problem.question == typed), None))
@@ -35,7 +34,7 @@ def read_question(task: Task, typed: str) -> Question:
 
 
 def example_of(task: Task) -> str | None:
-    """Return a question of the task; None where the file that it is a list in is elsewhere now."""
+    """Return a question of the task; None where its file has been moved."""
     try:
         return task.draw(rng_for("asking", task.identity)).question
     except UserError:
@@ -43,15 +42,17 @@ def example_of(task: Task) -> str | None:
 
 
 def target_of(problem: Problem, level: Level, layout: TextFormat) -> str:
-    """Return the right reply; at a control, which explains nothing, its answer alone."""
+    """Return the right reply; at a control, which explains nothing, the answer alone."""
     return layout.answer_prefix + problem.answer if level.is_control else explain(problem, level, layout)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model replied. answer: read from the reply, None where there is none in it; expected: the right answer,
-    None where it is not known; steps: each step as written beside the right one, None for one that is missing or too
-    many; empty where the level has no steps or the solution is not known."""
+    """What a model replied.
+
+    answer: read from the reply, None where it has none. expected: the right answer, None where it is not known. steps:
+    pairs of a written and the right step, None for a missing or an extra one; empty where the level has no steps or the
+    solution is not known."""
 
     question: str
     reply: str
@@ -82,7 +83,7 @@ class Answer:
         return answer if self.expected is None else f"{answer}  {_grade(self.answer, self.expected)}"
 
     def explained(self) -> list[str]:
-        """Return question, steps and answer as lines for people, each with its grade; ungraded the reply as it is."""
+        """Return question, steps and answer as lines for people, each with its grade; without grades, the reply."""
         if self.expected is None:
             return [self.question, *(f"  {line}" for line in self.reply.splitlines())]
         lines = [(written or "", expected) for written, expected in self.steps]
@@ -107,7 +108,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Unasked:
-    """A question that is not put to a model, and why not."""
+    """A question that was not put to a model, and why."""
 
     question: str
     why: str

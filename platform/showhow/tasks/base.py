@@ -1,7 +1,7 @@
-"""What every task is: a problem, its worked steps, and the contract of a family of problems.
+"""The base class of tasks: a family of problems, each with its worked steps.
 
-A new task is one file with a subclass of `Task` and one line in the catalogue (`showhow.tasks`). How much of the steps
-is shown is not a task's business (`explain.py`), nor is how a reply is scored (`grading.py`).
+A new task is one file with a subclass of `Task` and one line in the catalogue (`showhow.tasks`). `explain.py` decides
+how much of the steps is shown, and `grading.py` scores replies.
 """
 
 import random
@@ -22,10 +22,10 @@ Step = tuple[Any, ...]  # the values of one line of a worked solution; a `Wordin
 
 
 class Wording(NamedTuple):
-    """How a step reads at each level, each saying more than the one before: functions of the step's values. A level
-    that leaves a step out words it as nothing.
+    """The text of a step at each level, each with more detail than the one before: functions of the step's values. A
+    level that leaves a step out returns an empty text.
 
-    Functions, because only the level asked for is put into words."""
+    They are functions, so that only the text of the requested level is made."""
 
     short: Callable[..., str]
     medium: Callable[..., str]
@@ -33,8 +33,8 @@ class Wording(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One drawn instance: the question as the model reads it, the worked steps in order and how they are worded, the
-    answer as text."""
+    """One drawn instance: the question as the model reads it, the worked steps in order and their wording, the answer
+    as text."""
 
     question: str
     steps: tuple[Step, ...]
@@ -44,7 +44,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How steps and answer are laid out in a target: `step SEP step SEP PREFIX answer`."""
+    """The format of steps and answer in a target: `step SEP step SEP PREFIX answer`."""
 
     step_separator: str
     answer_prefix: str
@@ -67,8 +67,10 @@ class Task(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _expand_preset(cls, values: Any, info: ValidationInfo) -> Any:
-        """Fill in what a named preset states; what stands beside it wins."""
-        if isinstance(values, dict) and info.mode == "json":  # these are Python values by now, and no list is a tuple
+        """Fill in the parameters of a named preset; parameters given explicitly take precedence."""
+        if (
+            isinstance(values, dict) and info.mode == "json"
+        ):  # the values are parsed already, so lists are not accepted as tuples
             fields = {name for name, field in cls.model_fields.items() if "tuple" in str(field.annotation)}
             values = {name: _tuples(value) if name in fields else value for name, value in values.items()}
         if not isinstance(values, dict) or "preset" not in values:
@@ -84,7 +86,7 @@ class Task(BaseModel):
     @property
     @abstractmethod
     def text_format(self) -> TextFormat:
-        """How a target is laid out; no step may contain the step separator or the answer prefix."""
+        """The format of a target; no step may contain the step separator or the answer prefix."""
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Problem:
@@ -92,7 +94,7 @@ class Task(BaseModel):
 
     @abstractmethod
     def solve(self, question: str) -> Problem:
-        """Work out a question that a person typed. Raises UserError with the position of the first fault."""
+        """Solve a question that a person typed. Raises UserError with the position of the first fault."""
 
     @property
     @abstractmethod
@@ -116,18 +118,18 @@ class Task(BaseModel):
 
     @property
     def identity(self) -> str:
-        """What the task is, as JSON: its kind and parameters, without the place of a file."""
+        """What identifies the task, as JSON: its kind and parameters, without the path of a file."""
         return self.model_dump_json(exclude={"path"})
 
     @property
     @abstractmethod
     def distinct_questions(self) -> int | None:
-        """How many different questions there are; None when they are more than any dataset could hold."""
+        """How many different questions there are; None when there are more than any dataset could contain."""
 
     def changed(self, changes: dict[str, Any]) -> Self:
-        """Return the same task with some parameters changed (checked anew), for an out-of-distribution split.
+        """Return the task with some parameters changed (and checked again), for an out-of-distribution split.
 
-        A preset among the changes stands for the parameters it states.
+        A preset among the changes means its parameters.
         """
         preset = self.presets.get(str(changes.get("preset")), {})
         return type(self).model_validate({**self.model_dump(), **preset, **changes})

@@ -1,8 +1,8 @@
 """Levels and controls: how much of a worked solution a model is shown.
 
 Every level is rendered from the same steps, so tasks and levels vary independently. A control has the length of a real
-explanation (the study says of which level) and explains nothing: it tells whether the explanation helps or merely the
-tokens.
+explanation (the study sets of which level) and explains nothing: it shows whether the explanation helps, or only the
+additional tokens.
 """
 
 import re
@@ -36,8 +36,8 @@ class Level(StrEnum):
 
 FILLER_SYMBOL = "."
 
-# A symbol is what the small tokenizer makes one token of: a whole number, a word, or a sign, the blanks beside words
-# and signs included; so joining a text's symbols gives the text back, and a number looks the same wherever it stands.
+# A symbol is one token of the from-scratch tokenizer: a number with all its digits, a word, or a sign, the latter two
+# with adjacent blanks. So joining a text's symbols gives the text, and a number is the same symbol in every position.
 SYMBOL = re.compile(r"\d+| ?[^\W\d_]+ ?| ?[^\w\s] ?|\s|_")
 
 
@@ -50,7 +50,7 @@ _NUMBER, _WORD, _SIGN, _BLANK, _ALONE = "0a+ _"
 
 
 class _Kinds(dict[int, str]):
-    """What a character (its code) is to `SYMBOL`: part of a number or of a word, a sign, a blank, or a symbol alone."""
+    """The kind of a character (by its code) in `SYMBOL`: part of a number or word, a sign, a blank, or a symbol."""
 
     def __missing__(self, code: int) -> str:
         patterns = {_NUMBER: r"\d", _WORD: r"[^\W\d_]", _SIGN: r"[^\w\s]", _BLANK: " "}
@@ -62,16 +62,16 @@ _KINDS = _Kinds()
 
 
 def count_symbols(texts: Sequence[str]) -> int:
-    """Return how many symbols some texts have together: as `symbols` finds, without splitting them."""
-    import numpy as np  # loads for 60 ms
+    """Return the total number of symbols of some texts: as many as `symbols` returns, but without splitting them."""
+    import numpy as np  # takes 60 ms to import
 
-    kinds = "\n".join(["", *texts, ""]).translate(_KINDS)  # a line break is a symbol and keeps the texts apart
+    kinds = "\n".join(["", *texts, ""]).translate(_KINDS)  # a line break is a symbol and separates the texts
     kind = np.frombuffer(kinds.encode("ascii"), dtype=np.uint8)
     number, word = kind == ord(_NUMBER), kind == ord(_WORD)
     takes_blanks = word | (kind == ord(_SIGN))
-    goes_on = (number[1:] & number[:-1]) | (word[1:] & word[:-1])
+    continues = (number[1:] & number[:-1]) | (word[1:] & word[:-1])
     taken = (kind == ord(_BLANK))[1:-1] & (takes_blanks[:-2] | takes_blanks[2:])
-    return int(kind.size - goes_on.sum() - taken.sum()) - (len(texts) + 1)
+    return int(kind.size - continues.sum() - taken.sum()) - (len(texts) + 1)
 
 
 def explain(problem: Problem, level: Level, layout: TextFormat) -> str:
@@ -85,7 +85,8 @@ def explain(problem: Problem, level: Level, layout: TextFormat) -> str:
 
 
 def render(problem: Problem, level: Level, layout: TextFormat, control_length: Level, other: Problem | None) -> str:
-    """Return the target at any level; controls are as long as `control_length`, `other` lends `shuffled` its steps."""
+    """Return the target at any level. control_length: the level whose length controls have; other: the problem whose
+    steps `shuffled` shows."""
     if level is Level.FILLER:
         return filler(problem, control_length, layout)
     if level is not Level.SHUFFLED:
@@ -103,8 +104,8 @@ def shuffled(problem: Problem, other: Problem, length_of: Level, layout: TextFor
 def filler(problem: Problem, length_of: Level, layout: TextFormat) -> str:
     """Return the control with a filler symbol for each symbol of the real explanation, then the answer.
 
-    The count is in symbols; for a tokenizer that splits otherwise, tokenisation repeats the filler to the exact number
-    of that tokenizer's tokens.
+    The count is in symbols; for other tokenizers, tokenisation repeats the filler to the exact number of that
+    tokenizer's tokens.
     """
     ending = layout.answer_prefix + problem.answer
     count = len(symbols(explain(problem, length_of, layout))) - len(symbols(ending))

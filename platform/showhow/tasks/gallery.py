@@ -1,4 +1,4 @@
-"""The catalogue shown to a person: each task, its parameters, and what a model is shown at each level. Pure text."""
+"""The catalogue of tasks as text: each task, its parameters, and what a model is shown at each level. Pure."""
 
 import tomllib
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from showhow.tasks.imported import task as imported
 
 
 def gallery() -> str:
-    """Return the whole catalogue as text."""
+    """Return the complete catalogue as text."""
     return "\n\n".join(_imported() if kind == IMPORTED else _found(kind, found) for kind, found in TASK_KINDS.listed())
 
 
 def _found(kind: str, found: type[Task] | UserError) -> str:
-    """Return the entry of a task; of one with parameters that must be given, what they are."""
+    """Return the entry of a task; for one with required parameters, their names."""
     if isinstance(found, UserError):
         return f"{kind}: {found}"
     needed = [name for name, field in found.model_fields.items() if field.is_required() and name != "kind"]
@@ -32,7 +32,7 @@ def _summary(task: type[Task]) -> str:
 
 
 def _imported() -> str:
-    """Return what stands in the docstring of the file: there is no problem to show without a user's file."""
+    """Return the entry of imported tasks, from the docstring of the module, as there is no problem without a file."""
     task, text = imported.Imported, (imported.__doc__ or "").partition("\n\n")[2].strip()
     settings = {name: field for name, field in task.model_fields.items() if name not in ("kind", "sha256")}
     lines = [f"{IMPORTED}: {_summary(task)}", "", '  path = "your-file.jsonl"']
@@ -56,7 +56,7 @@ def _entry(kind: str, task: Task) -> str:
 
 
 def shown(name: str, level: str, question: str | None, seed: int, changes: Iterable[str]) -> list[str]:
-    """Return what a model is shown at a level: of a question that a person typed the target alone, of a drawn one both.
+    """Return what a model is shown at a level: the target of a typed question, or a drawn question and its target.
 
     Raises UserError for an unknown task, level or parameter, and for a question that cannot be read."""
     task = task_named(name, dict(_setting(change) for change in changes))

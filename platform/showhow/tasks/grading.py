@@ -1,7 +1,7 @@
-"""Scores a reply: is the answer right, and is each explanation step right. Pure text in, numbers out.
+"""Scores a reply: is the answer right, and is each explanation step right. Pure.
 
-The answer is read after the answer prefix, as a whole: comparing only the last character, as the published script of
-Ballout et al. does, takes 13 for 3 once there are more than ten classes.
+The answer is the complete text after the answer prefix: comparing only the last character, as the published script of
+Ballout et al. does, confuses 13 and 3 once there are more than ten classes.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ class Grade:
 
 
 def read_answer(reply: str, level: Level, layout: TextFormat) -> str | None:
-    """Return the answer a reply gives: all of it at level none, else what follows the last prefix (None: no prefix)."""
+    """Return the answer in a reply: the reply itself at level none, else the text after the last prefix (None: no
+    prefix)."""
     if level is Level.NONE:
         return reply.strip()
     _, prefix, answer = reply.rpartition(layout.answer_prefix.strip())
@@ -42,8 +43,8 @@ def form_of(target: str, level: Level, layout: TextFormat) -> Level:
 def grade(reply: str, target: str, level: Level, layout: TextFormat) -> Grade:
     """Compare a reply with its target at `level`.
 
-    The worked solution of these tasks is unique, so a step that stands elsewhere or reads otherwise is wrong. A missing
-    step is wrong, and so is each step too many.
+    The worked solution of these tasks is unique, so a step in another place or with another text is wrong. A missing
+    step is wrong, and so is each extra step.
     """
     answer = read_answer(reply, level, layout)
     right = answer is not None and answer == read_answer(target, level, layout)
@@ -57,7 +58,7 @@ def grade(reply: str, target: str, level: Level, layout: TextFormat) -> Grade:
 
 
 def paired_steps(reply: str, target: str, layout: TextFormat) -> list[tuple[str | None, str | None]]:
-    """Return the steps of a reply beside those of its target, in place; None where one of them has no step more."""
+    """Return pairs of a reply's step and the target's step in the same place; None where one of them has no more."""
     return list(zip_longest(_steps(reply, layout), _steps(target, layout)))
 
 

@@ -2,8 +2,7 @@
 
 Ballout et al. (arXiv 2402.07543) report the task as unlearnable from answers alone; their exact definition is not
 public. Here: `terms` numbers drawn uniformly from 0..below-1, a worked step per addition, the running sum always taken
-modulo m. The wordings are ours, and which wording it is can matter more than how long it is, so it is a parameter
-(`style`):
+modulo m. The wordings are ours. The choice of wording can matter more than its length, so it is a parameter (`style`):
 
 | style    | short | medium  | long                            | remark                                              |
 |----------|-------|---------|---------------------------------|-----------------------------------------------------|
@@ -51,7 +50,7 @@ class ModularSum(Task):
 
     @property
     def text_format(self) -> TextFormat:
-        """Steps on one line; sentences, which hold blanks themselves, on a line each."""
+        """Steps on one line; sentences, which contain blanks, on a line each."""
         return _LINES if self.style == "sentence" else _WORDS
 
     def draw(self, rng: random.Random) -> Problem:

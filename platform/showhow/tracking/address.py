@@ -1,4 +1,4 @@
-"""Where the tracking data lies: the address, what is wrong with one, and how to write it down without its secrets."""
+"""The address of the tracking data: finding it, checking it, and removing secrets from texts that contain it."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ def tracking_uri(home: Path) -> str:
 
 
 def redact(text: str) -> str:
-    """Return `text` without passwords: in `scheme://user:password@host`, and in `?token=...` and the like."""
+    """Return `text` without the passwords in `scheme://user:password@host`, `?token=...` and similar parts."""
     text = re.sub(r"(://)[^/\s'\"]*@", r"\1***@", text)
     return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret|api_?key|access_?key|sig)=)[^&\s'\"]+", r"\1***", text)
 
@@ -51,7 +51,7 @@ def creating(uri: str) -> Iterator[None]:
 
 
 def artifact_location(uri: str) -> str | None:
-    """Return where a new experiment keeps its files: beside a sqlite file; None lets the server decide."""
+    """Return where a new experiment stores its files: next to a sqlite file; None lets the server decide."""
     file = sqlite_file(uri)
     return None if file is None else (file.resolve().parent / "artifacts").as_uri()
 

@@ -1,7 +1,7 @@
-"""Sends things from a background thread, in order, again and again until they arrive. Knows nothing of MLflow.
+"""Sends items from a background thread, in order, with retries until they arrive. Independent of MLflow.
 
-The caller's path is one `put` on a queue. What is sent must bear being sent twice, since a failure in the middle of a
-sending leaves it unknown how much arrived.
+The caller only puts an item on a queue. Sending an item twice must be harmless, because after a failure in the middle
+it is unknown how much arrived.
 """
 
 import logging
@@ -24,15 +24,16 @@ class UnreachableError(Exception):
 
 
 class RefusedError(Exception):
-    """The receiver will not take this whatever happens: go on with the next."""
+    """The receiver will never accept this: continue with the next."""
 
 
 class Delivery(Generic[T]):
-    """Calls `send(parcel)` in one background thread; `pack` turns what has gathered into parcels (lists of items).
+    """Calls `send(parcel)` in one background thread; `pack` turns the queued items into parcels (lists of items).
 
-    `linger_seconds` is how long items gather before they are packed. `send` raises `UnreachableError` or
-    `RefusedError`; a refused parcel of several is sent again item by item, so that one item costs no other. Anything
-    else it raises is a fault in this program: it ends the thread with its traceback, and `close` counts the rest.
+    `linger_seconds` is how long items are queued before they are packed. `send` raises `UnreachableError` or
+    `RefusedError`; a refused parcel of several items is sent again item by item, so that one item does not cost the
+    others. Any other exception is a fault in this program: it ends the thread with its traceback, and `close` counts
+    the remaining items.
     """
 
     def __init__(
@@ -55,8 +56,8 @@ class Delivery(Generic[T]):
         self._arrived.set()
 
     def close(self, timeout_seconds: float) -> int:
-        """Send what is left and return how many items did not arrive; give up when for about `timeout_seconds` nothing
-        arrived."""
+        """Send the remaining items and return how many did not arrive; give up when nothing has arrived for about
+        `timeout_seconds`."""
         self._arrived_last, self._patience_seconds = time.monotonic(), timeout_seconds
         self._closing.set()
         self._arrived.set()
@@ -79,14 +80,14 @@ class Delivery(Generic[T]):
                 return
 
     def _send_first(self) -> bool:
-        """Send the first parcel, however often it takes. Return False when the time to close ran out before."""
+        """Send the first parcel, with as many retries as needed. Return False when closing timed out before."""
         wait_seconds = FIRST_WAIT_SECONDS
         while True:
             try:
                 self._send(self._parcels[0])
             except UnreachableError as error:
                 level = logging.WARNING if wait_seconds == FIRST_WAIT_SECONDS else logging.DEBUG
-                log.log(level, "tracking: cannot send now, keeping everything and trying again: %s", error)
+                log.log(level, "tracking: cannot send now, events are queued and sent again: %s", error)
                 if not self._pause(wait_seconds):
                     return False
                 wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)
@@ -107,7 +108,7 @@ class Delivery(Generic[T]):
         return self._arrived_last + self._patience_seconds - time.monotonic()
 
     def _pause(self, seconds: float) -> bool:
-        """Wait, though no longer than closing allows; closing cuts a long wait short. Return False when time is up."""
+        """Wait, but no longer than closing allows; closing ends a long wait early. Return False when time is up."""
         if self._closing.is_set():
             time.sleep(max(0.0, min(FIRST_WAIT_SECONDS, self._left_seconds())))
         else:

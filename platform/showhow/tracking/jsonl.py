@@ -1,12 +1,12 @@
-"""The journal: each event as one line of JSON, in the order in which it happened; the truth all else is read from.
+"""The journal: each event as one line of JSON, in the order in which it happened; everything else is derived from it.
 
-What is kept, and when. Every event is handed to the operating system before `record` returns, so a killed process
-loses nothing; starts and ends are also forced to the disk (fsync), so a power cut loses at most the reports since the
-last one. A line that a crash cut is dropped when the journal is next opened, and kept in `NAME.cut`; a bad line
-anywhere else is a `UserError`.
+Durability: every event is written to the operating system before `record` returns, so a killed process loses nothing.
+Starts and ends are also forced to the disk (fsync), so a power cut loses at most the reports since the last one. A last
+line that a crash cut off is removed when the journal is next opened, and saved in `NAME.cut`; a bad line anywhere else
+is a `UserError`.
 
-JSON has no NaN and no infinity. A metric may be one (a diverged loss is a finding), so metrics write them as the
-strings "NaN", "Infinity" and "-Infinity" and read them back. Elsewhere (params, facts, outcomes) they become null.
+JSON has no NaN and no infinity. A metric may be one (a diverged loss is a finding), so metrics are written as the
+strings "NaN", "Infinity" and "-Infinity" and read back. Elsewhere (params, facts, outcomes) they become null.
 
 One process writes a journal at a time (a lock on the file, advisory, POSIX); any number may read it meanwhile.
 """
@@ -64,7 +64,7 @@ class JsonlTracker:
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Force everything to the disk and let go of the file. A second call does nothing."""
+        """Force everything to the disk and close the file. A second call does nothing."""
         with self._mutex:
             if not self._file.closed:
                 self._file.flush()
@@ -75,7 +75,7 @@ class JsonlTracker:
 def read_events(path: Path) -> list[Event]:
     """Return every complete event of the journal at `path`, oldest first; a journal that does not exist has none.
 
-    A last line that a crash cut is left out. It changes nothing on the disk, so a journal in use may be read.
+    A last line that a crash cut off is left out. Nothing on the disk changes, so a journal in use may be read.
     Raises UserError naming file and line for any other line that is not an event.
     """
     if not path.exists():
@@ -91,14 +91,14 @@ def encode(event: Event) -> str:
     }
     try:
         return json.dumps(fields, allow_nan=False, separators=(",", ":"))
-    except ValueError:  # a float that JSON does not have: rare, so the walk over the values is paid only here
+    except ValueError:  # a float that JSON does not have: rare, so the values are converted only here
         if isinstance(fields.get("metrics"), dict):
             fields["metrics"] = {name: _metric_to_json(value) for name, value in fields["metrics"].items()}  # type: ignore[attr-defined]
         return json.dumps(_without_non_finite(fields), allow_nan=False, separators=(",", ":"))
 
 
 def decode(line: str | bytes) -> Event:
-    """Return the event that a line holds. Raises ValueError saying what is wrong with it."""
+    """Return the event in a line. Raises ValueError saying what is wrong with the line."""
     fields = json.loads(line)
     if not isinstance(fields, dict) or not isinstance(fields.get("event"), str):
         raise ValueError('not an object with an "event"')
@@ -116,7 +116,7 @@ def decode(line: str | bytes) -> Event:
 
 
 def _parse(content: bytes, path: Path) -> tuple[list[Event], int]:
-    """Return the events, and how many bytes of `content` they take; what follows is a line that a crash cut."""
+    """Return the events, and how many bytes of `content` they take; the rest is a line that a crash cut off."""
     events: list[Event] = []
     start = 0
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -142,17 +142,17 @@ def _bad_line(path: Path, number: int, problem: str) -> UserError:
 
 
 def _repair(file: IO[bytes], path: Path) -> None:
-    """Cut off a partial last line (keeping it in `NAME.cut`) and end the last whole one with a newline."""
+    """Remove a partial last line (saving it in `NAME.cut`) and end the last complete one with a newline."""
     file.seek(0)
     content = file.read()
-    _, whole = _parse(content, path)
-    if rest := content[whole:]:
-        with path.with_name(path.name + ".cut").open("ab") as kept:
-            kept.write(rest + b"\n")
+    _, complete = _parse(content, path)
+    if rest := content[complete:]:
+        with path.with_name(path.name + ".cut").open("ab") as cut:
+            cut.write(rest + b"\n")
         log.warning(
-            "%s: dropped a last line that a crash had cut (%d bytes, kept in %s.cut)", path, len(rest), path.name
+            "%s: removed a last line that a crash had cut off (%d bytes, saved in %s.cut)", path, len(rest), path.name
         )
-        file.truncate(whole)
+        file.truncate(complete)
     elif content and not content.endswith(b"\n"):
         file.write(b"\n")
     file.flush()
@@ -171,7 +171,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
 
 def _force_folder(folder: Path) -> None:
-    """Make a new file's name survive a power cut too (fsync(2): the folder needs its own)."""
+    """Make a new file's name survive a power cut too (fsync(2): the folder needs its own call)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -200,7 +200,7 @@ def _without_non_finite(value: object) -> object:
 
 
 def _fits(value: object, expected: object) -> bool:
-    """Return whether `value` is of the type `expected`, looking one level into lists and dicts of floats."""
+    """Return whether `value` has the type `expected`; lists and dicts of floats are checked one level deep."""
     origin, inside = get_origin(expected), get_args(expected)
     if origin is Literal:
         return value in inside

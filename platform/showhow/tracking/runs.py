@@ -1,7 +1,7 @@
-"""The state that a study's events add up to: of the study, and of each of its runs. Pure.
+"""The state that results from a study's events: of the study, and of each of its runs. Pure.
 
-The only fold of the event stream. Readers of a journal call `fold`, and who watches a study hears one event after
-another with `StudyRecord.hear`.
+The only fold of the event stream. Readers of a journal call `fold`; code that watches a running study passes each event
+to `StudyRecord.hear`.
 """
 
 import json
@@ -30,13 +30,13 @@ _ACCURACY = on_split(VALIDATION, "accuracy")
 
 
 def group_of(arm: str, setting: Mapping[str, Json]) -> Group:
-    """Return what trials are compared within: early stopping, search and retention treat each group by itself."""
+    """Return the group in which trials are compared: early stopping, search and retention treat groups separately."""
     return arm, json.dumps(setting, sort_keys=True)
 
 
 @dataclass
 class RunRecord:
-    """A run as its events have left it.
+    """The state of a run after its events.
 
     start: of the current attempt. reports: metrics by training examples; those of the current attempt, and of earlier
     attempts up to the checkpoint from which it resumed. stages and samples (rows by split) are those of the current
@@ -71,13 +71,13 @@ class RunRecord:
                 self.end = event
 
     def _restart(self, start: RunStarted) -> None:
-        """Begin a further attempt. What was reported before counts again only if the attempt resumes from it."""
+        """Begin another attempt. Earlier reports count again only if the attempt resumes from them."""
         self._earlier |= self.reports
         self._notes_before = len(self.notes)
         self.start, self.reports, self.stages, self.samples, self.end = start, {}, [], {}, None
 
     def _resume(self, at_examples: int) -> None:
-        """Keep what was reported up to a checkpoint; what was reported after it will be reported again."""
+        """Keep the reports up to a checkpoint; the later ones will be reported again."""
         known = self._earlier | self.reports
         self.reports = {examples: known[examples] for examples in known if examples <= at_examples}
 
@@ -120,7 +120,7 @@ class RunRecord:
 
 @dataclass
 class StudyRecord:
-    """A study as its events have left it. starts: one for each session; end: of the latest session, None while it is
+    """The state of a study after its events. starts: one for each session; end: of the latest session, None while it is
     under way; runs: by key, in the order in which they first started."""
 
     starts: list[StudyStarted] = field(default_factory=list)
@@ -147,7 +147,7 @@ class StudyRecord:
 
 
 def fold(events: Iterable[Event]) -> StudyRecord:
-    """Return the state that events add up to."""
+    """Return the state that results from events."""
     record = StudyRecord()
     for event in events:
         record.hear(event)

@@ -12,7 +12,7 @@ class Trackers:
         self._trackers = trackers
 
     def record(self, event: Event) -> None:
-        """Pass an event on."""
+        """Pass an event to every tracker."""
         for tracker in self._trackers:
             tracker.record(event)
 

@@ -1,8 +1,7 @@
-"""What a tracker is: something that records events. What happens in a study is one stream of these events.
+"""The events of a study, and the protocol of trackers, which record them as one stream.
 
-The JSONL tracker (`jsonl.py`) writes the stream to the study's journal, which is the truth that results, resuming and
-the picture are read from. The MLflow tracker (`mlflow.py`) shows the same stream in the MLflow UI. Neither knows the
-other.
+The JSONL tracker (`jsonl.py`) writes the stream to the study's journal, from which results, resuming and the picture
+are derived. The MLflow tracker (`mlflow/tracker.py`) shows the same stream in the MLflow UI. They are independent.
 """
 
 from dataclasses import dataclass, field
@@ -28,9 +27,9 @@ class StudyStarted:
 class RunStarted:
     """One run (a trial with one seed) begins; `attempt` counts from 1 and grows when a run is tried again.
 
-    `run` is its key within the study, such as `trial-003/seed-1`; `arm` names what is compared by it, within the
+    `run` is its key within the study, such as `trial-003/seed-1`; `arm` names its arm, which is compared within the
     values of `setting`; `params` are the searched and fixed recipe fields, flat; `datasets` maps a role (train, or an
-    evaluation split) to that dataset's manifest; it ends when `budget` is spent, in `unit`.
+    evaluation split) to that dataset's manifest; the run ends when `budget`, in `unit`, is spent.
     """
 
     run: str
@@ -50,7 +49,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class Reported:
-    """Metrics of a run after so many training examples; names as in metrics.py."""
+    """Metrics of a run after `examples` training examples; names as in metrics.py."""
 
     run: str
     examples: int
@@ -60,10 +59,11 @@ class Reported:
 
 @dataclass(frozen=True)
 class RunNoted:
-    """Something happened to a run apart from its metrics. kind: `resumed` when it continues from a checkpoint made
-    after so many examples, so that what it reported until then is valid; `adapted` when memory ran out and it continues
-    with another layout, from its last checkpoint or from its beginning; `starting` and `started`, of the processes that
-    train it together, are for those who watch, and are not recorded."""
+    """Something happened to a run apart from its metrics.
+
+    kind: `resumed` when it continues from a checkpoint made after `examples` examples, so that its reports until then
+    are valid; `adapted` when memory ran out and it continues with another layout, from its last checkpoint or from its
+    beginning; `starting` and `started`, about its processes, are shown on the screen and not recorded."""
 
     run: str
     kind: Literal["resumed", "adapted", "starting", "started"]
@@ -85,8 +85,8 @@ class RepliesSampled:
 
 @dataclass(frozen=True)
 class StageEnded:
-    """A run has used a stage of its method: `operation` (train, reply, score, map ...), `address` and what it was
-    charged; `is_reused` where the stage was there already."""
+    """A run has used a stage of its method: `operation` (train, reply, score, map ...), `address` and its cost;
+    `is_reused` where the stage was cached."""
 
     run: str
     operation: str
@@ -103,7 +103,7 @@ class StageEnded:
 class RunEnded:
     """A run ends. `stopped_by` names the stop rule for status `stopped`; `reason` says why one failed.
 
-    `outcome` holds what the comparison needs beyond the metrics (such as the grade of each test question)."""
+    `outcome` contains what the comparison needs in addition to metrics (such as the grade of each test question)."""
 
     run: str
     status: RunStatus
@@ -115,7 +115,7 @@ class RunEnded:
 
 @dataclass(frozen=True)
 class StudyEnded:
-    """A study ends or is interrupted. `files` are paths of what it leaves apart from its journal (picture, results)."""
+    """A study ends or is interrupted. `files` are the paths of its results other than the journal (picture, table)."""
 
     status: RunStatus
     conclusion: str
@@ -134,4 +134,4 @@ class Tracker(Protocol):
         """Take one event. It must not make training wait for a slow or unreachable server."""
 
     def close(self) -> None:
-        """Return once everything recorded is kept, or say what could not be."""
+        """Return once everything recorded is saved, or say what could not be."""

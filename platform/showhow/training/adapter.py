@@ -1,5 +1,5 @@
-"""Adapters: what is trained beside a pretrained model whose own weights stay as they are, by `peft`, which is loaded
-only where a trial has one. Knows which part of a model is transformers' own, for those who must call that."""
+"""Adapters: small trained parts of a pretrained model whose own weights are frozen, made by `peft`, which is imported
+only where a trial has an adapter. Also returns transformers' own model without its adapter, for code that calls it."""
 
 import sys
 import warnings
@@ -15,33 +15,33 @@ from showhow.models.settings import no_such_layer
 from showhow.sections.adapter import Adapter, Dora, PromptTuning, RsLora
 from showhow.seeds import seed_for
 
-# peft 0.21 asks models for it by the name of transformers 4, which 5 warns of.
+# peft 0.21 reads it by its name in transformers 4, and transformers 5 warns of that.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 
 def with_adapter(model: Any, adapter: Adapter, seed: int) -> torch.nn.Module:
-    """Return the model with its weights frozen and an adapter in float32 beside them, a function of the seed.
+    """Return the model with frozen weights and an adapter in float32, a function of the seed.
 
-    Raises TrialError when the adapter names a layer that the model does not have, or cannot change one."""
+    Raises TrialError when the adapter names a layer that the model does not have, or that cannot be adapted."""
     from peft import get_peft_model
 
     config = _prompt_config(model, adapter) if isinstance(adapter, PromptTuning) else _low_rank_config(model, adapter)
     torch.manual_seed(seed_for("adapter", seed))
     try:
         adapted: torch.nn.Module = get_peft_model(model, config)
-    except ValueError as error:  # peft's word for layers that it cannot change
+    except ValueError as error:  # raised by peft for layers that it cannot change
         raise TrialError(f'this model takes no adapter of kind "{adapter.kind}": {error}') from None
     return adapted
 
 
 def is_adapted(model: torch.nn.Module) -> bool:
     """True for a model with an adapter."""
-    peft = sys.modules.get("peft")  # where it is not loaded, no model has one
+    peft = sys.modules.get("peft")  # if peft is not imported, no model has an adapter
     return peft is not None and isinstance(model, peft.PeftModel)
 
 
 def bare(model: Any) -> Any:
-    """Return transformers' own model, without what an adapter wraps around it; low-rank matrices stay in its layers."""
+    """Return transformers' own model without the wrapper of an adapter; low-rank matrices remain in its layers."""
     return model.get_base_model() if is_adapted(model) else model
 
 
@@ -63,8 +63,8 @@ def _prompt_config(model: Any, adapter: PromptTuning) -> Any:
     return PromptTuningConfig(
         task_type=_task_of(model),
         num_virtual_tokens=adapter.tokens,
-        # An encoder reads them and the decoder's input stays as it is; they begin as tokens of the vocabulary, which
-        # is better than noise of another size than the embeddings' (arXiv 2104.08691, section 2.1 and figure 3b).
+        # Only the encoder reads them, not the decoder. They are initialised with tokens of the vocabulary, which is
+        # better than noise of another scale than the embeddings (arXiv 2104.08691, section 2.1 and figure 3b).
         num_transformer_submodules=1,
         prompt_tuning_init="SAMPLE_VOCAB",
     )
@@ -73,7 +73,7 @@ def _prompt_config(model: Any, adapter: PromptTuning) -> Any:
 def _low_rank_config(model: Any, adapter: Any) -> Any:
     from peft import LoraConfig
 
-    kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)  # peft's; weights may be shared out and have no shape here
+    kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)  # as peft does; partitioned weights have no shape here
     layers = [name for name, module in model.named_modules() if isinstance(module, kinds)]
     for target in adapter.targets:
         if not any(f".{layer}".endswith(f".{target}") for layer in layers):

@@ -1,7 +1,7 @@
-"""The DeepSpeed engine: one model over several devices, or with what is not in use waiting elsewhere.
+"""The DeepSpeed engine: one model over several devices, or with parts offloaded to other memory.
 
-It uses the processes that `torch.distributed` knows of, and where there are none makes this one the only one. What
-DeepSpeed is told stands in machines/deepspeed_config.py."""
+It uses the process group of `torch.distributed`, and where there is none it creates a group of this process alone.
+DeepSpeed's configuration is made in machines/deepspeed_config.py."""
 
 import io
 import logging
@@ -50,7 +50,7 @@ from deepspeed.utils import (
 )
 
 deepspeed.utils.logger.setLevel(logging.ERROR)
-# DeepSpeed calls torch.distributed by names of old at every step.
+# DeepSpeed calls deprecated names of torch.distributed at every step.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
@@ -58,7 +58,7 @@ class DeepSpeedEngine:
     """One model, AdamW in float32 over all processes by ZeRO (Rajbhandari et al., arXiv 1910.02054). See Engine."""
 
     def __init__(self, model: torch.nn.Module, recipe: Recipe, layout: Layout) -> None:
-        """Share the model out. It must be the same in all processes."""
+        """Partition the model over the processes. It must be the same in all of them."""
         _join()
         self.loss: Loss = CrossEntropy()
         self.model, self._device = model, this_device()
@@ -72,10 +72,9 @@ class DeepSpeedEngine:
         self._precision = _precision(recipe, self._device)
         settings = deepspeed_config(recipe, layout, self._precision, trained)
         self._stage: int = settings["zero_optimization"]["stage"]
-        # The lean losses read weights, which at stage 3 are there only while transformers' own modules run, and want
-        # them in float32.
+        # The lean losses read float32 weights, which stage 3 gathers only while transformers' own modules run.
         loss = _Loss(model, may_be_lean=self._stage < 3 and self._precision != "float16")
-        with redirect_stdout(io.StringIO()):  # on a CPU it says that it could build an extension
+        with redirect_stdout(io.StringIO()):  # on a CPU it prints that it could build an extension
             self._engine: Any = deepspeed.initialize(model=loss, optimizer=self._optimizer, config=settings)[0]
         self._set_moments_to_zero(0)
 
@@ -83,7 +82,7 @@ class DeepSpeedEngine:
         """Return the context in which the model's forward pass runs."""
         if self._precision == "bfloat16":
             return torch.autocast(self._device.type, dtype=torch.bfloat16)
-        return nullcontext()  # in float16 the weights themselves are of that type
+        return nullcontext()  # in float16 the weights themselves have that type
 
     def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Do one optimizer step (see Engine.step)."""
@@ -94,10 +93,10 @@ class DeepSpeedEngine:
             self._engine.set_gradient_accumulation_boundary(index + 1 == len(batch.micro_batches))
             moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in micro_batch.items()}
             part = self._engine(moved, batch, self.loss)
-            # DeepSpeed takes the mean over the processes, and the sum is wanted.
+            # DeepSpeed takes the mean over the processes, and the sum is needed.
             self._engine.backward(part * world_size(), scale_wrt_gas=False)
             loss += part.detach()
-        if self._stage == 0:  # where DeepSpeed clips, but does not say from what
+        if self._stage == 0:  # here DeepSpeed clips, but does not return the norm before clipping
             norm = torch.nn.utils.get_total_norm([one.grad for one in self._trained.values() if one.grad is not None])
             self._engine.step()
             return loss, norm
@@ -105,18 +104,18 @@ class DeepSpeedEngine:
         return loss, torch.as_tensor(self._engine.get_global_grad_norm(), device=self._device)
 
     def state(self, weights_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield what is needed to go on (see Engine.state)."""
+        """Yield the state needed to resume (see Engine.state)."""
         if self._precision == "float16" and not weights_only:
             scaler = self._engine.optimizer.loss_scaler
             since = (scaler.cur_iter - scaler.last_overflow_iter - 1) % scaler.scale_window
             yield LOSS_SCALE, torch.tensor([scaler.cur_scale, float(since)])
         for name, parameter in self._trained.items():
-            yield f"weight/{name}", self._whole(parameter, None).cpu()
+            yield f"weight/{name}", self._gathered(parameter, None).cpu()
             for kind in () if weights_only else MOMENTS:
-                yield f"{kind}/{name}", self._whole(parameter, kind).cpu()
+                yield f"{kind}/{name}", self._gathered(parameter, kind).cpu()
 
     def load_state(self, read: Read, steps: int) -> None:
-        """Go on from a state (see Engine.load_state)."""
+        """Resume from a state (see Engine.load_state)."""
         self._set_moments_to_zero(steps)
         if self._precision == "float16":
             scaler = self._engine.optimizer.loss_scaler
@@ -132,7 +131,7 @@ class DeepSpeedEngine:
                     self._optimizer.state[parameter][kind].copy_(moment)
 
     def load_weights(self, read: Read) -> None:
-        """Take weights (see Engine.load_weights)."""
+        """Load weights (see Engine.load_weights)."""
         for name, parameter in self._trained.items():
             weight = read(f"weight/{name}").to(self._device)
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._stage == 3):
@@ -141,7 +140,7 @@ class DeepSpeedEngine:
             if self._stage > 0:
                 safe_set_full_fp32_param(parameter, weight)
 
-    def _whole(self, parameter: torch.nn.Parameter, moment: str | None) -> torch.Tensor:
+    def _gathered(self, parameter: torch.nn.Parameter, moment: str | None) -> torch.Tensor:
         """Return a trained parameter, or a moment of it, gathered from all processes."""
         if self._stage == 0:
             return parameter.detach() if moment is None else self._optimizer.state[parameter][moment]
@@ -150,8 +149,8 @@ class DeepSpeedEngine:
         return cast(torch.Tensor, safe_get_full_optimizer_state(parameter, moment))
 
     def _set_moments_to_zero(self, steps: int) -> None:
-        """Make AdamW's state as it makes it at its first step, but after so many: then it is there to be read and
-        written before."""
+        """Create AdamW's state with zero moments, as at its first step, but after `steps` steps, so that it can be read
+        and written before training."""
         zero = self._engine.optimizer
         if self._stage == 0:
             rows = [*self._trained.values()]
@@ -166,45 +165,45 @@ class DeepSpeedEngine:
 
 @contextmanager
 def sharded_while_built(spec: ModelSpec, recipe: Recipe, layout: Layout) -> Iterator[None]:
-    """Let transformers share out a pretrained model's weights over the processes while it reads them, where the layout
-    shares them (ZeRO stage 3), so that no process ever holds all."""
+    """Let transformers partition a pretrained model's weights over the processes while it loads them, where the layout
+    partitions weights (ZeRO stage 3), so that no process ever stores all of them."""
     if layout.zero_stage < 3 or not isinstance(spec, PretrainedModel) or spec.quantise != "none":
         yield
         return
     from transformers.integrations import HfDeepSpeedConfig
 
     _join()
-    told = HfDeepSpeedConfig(deepspeed_config(recipe, layout, _precision(recipe, this_device()), 0))
+    config = HfDeepSpeedConfig(deepspeed_config(recipe, layout, _precision(recipe, this_device()), 0))
     try:
         yield
     finally:
-        del told  # transformers looks for it for as long as it lives
+        del config  # transformers uses it as long as the object exists
 
 
 class _Loss(torch.nn.Module):
-    """What DeepSpeed trains: its hooks stand around forward passes, which here go from a micro-batch to its part of the
-    loss."""
+    """The module that DeepSpeed trains. DeepSpeed's hooks run around forward passes, so this one's forward pass takes a
+    micro-batch and returns its part of the loss."""
 
     def __init__(self, model: torch.nn.Module, may_be_lean: bool) -> None:
         super().__init__()
         self._model, self._may_be_lean = model, may_be_lean
 
     def forward(self, batch: Batch, step: StepBatch, loss: Loss) -> torch.Tensor:
-        """Return the part (see losses.py)."""
+        """Return a micro-batch's part of the loss (see losses.py)."""
         return loss_part(self._model, batch, step, loss, self._may_be_lean)
 
 
 def _join() -> None:
-    """Take this process's GPU, and make it the only process of its group, unless it is in one."""
+    """Select this process's GPU, and create a process group of this process alone, unless it is in a group."""
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
         local_rank %= torch.cuda.device_count()  # some launchers show each process its own GPU only
         torch.cuda.set_device(local_rank)
-    os.environ["LOCAL_RANK"] = str(local_rank)  # by which DeepSpeed takes a device
+    os.environ["LOCAL_RANK"] = str(local_rank)  # by which DeepSpeed selects a device
     if not distributed.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        nobody_else: Any = distributed.HashStore()  # type: ignore[attr-defined]
-        distributed.init_process_group(backend, store=nobody_else, rank=0, world_size=1)
+        store: Any = distributed.HashStore()  # type: ignore[attr-defined]
+        distributed.init_process_group(backend, store=store, rank=0, world_size=1)
 
 
 def _precision(recipe: Recipe, device: torch.device) -> Precision:
@@ -215,5 +214,5 @@ def _precision(recipe: Recipe, device: torch.device) -> Precision:
 
 
 def _shape(parameter: Any) -> torch.Size:
-    """Return the shape of the whole parameter, also where this process holds a part of it."""
+    """Return the shape of the complete parameter, also where this process has only a part of it."""
     return torch.Size(parameter.ds_shape if is_zero_param(parameter) else parameter.shape)

@@ -20,8 +20,8 @@ Named = dict[str, torch.nn.Parameter]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 LOSS_SCALE = "loss_scale"
-# Models of at most so many parameters are laid end to end (see _rows): beyond, the operations saved are nothing beside
-# the arithmetic, and a second copy of the weights, if for a moment, may not fit.
+# The parameters of models of at most this size are placed end to end (see _rows). In larger models the saved operations
+# are negligible compared to the arithmetic, and a second copy of the weights, even a short-lived one, may not fit.
 END_TO_END = 100_000_000
 
 
@@ -41,24 +41,24 @@ class Engine(Protocol):
         nothing waits for them."""
 
     def state(self, weights_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield what is needed to go on, the same whatever the engine and the number of processes: of each trained
-        parameter `weight/NAME`, `exp_avg/NAME` and `exp_avg_sq/NAME`, whole, in float32 and on the CPU. All processes
-        must take part, and get the same; a tensor is valid until the next one is asked for. In float16 `loss_scale`
-        comes first: what losses are multiplied by, and after how many steps without an overflow. weights_only: yield
-        `weight/NAME` alone, at a third of the cost."""
+        """Yield the state needed to resume, the same for every engine and number of processes: for each trained
+        parameter the complete `weight/NAME`, `exp_avg/NAME` and `exp_avg_sq/NAME`, in float32 and on the CPU. All
+        processes must take part, and get the same; a tensor is valid until the next one is yielded. In float16
+        `loss_scale` comes first: the factor of the loss, and the number of steps since the last overflow.
+        weights_only: yield only `weight/NAME`, at a third of the cost."""
 
     def load_state(self, read: Read, steps: int) -> None:
-        """Go on from a state of this or another engine, after so many optimizer steps. `read` returns a tensor of the
+        """Resume from a state of this or another engine, after `steps` optimizer steps. `read` returns a tensor of the
         state by its name."""
 
     def load_weights(self, read: Read) -> None:
-        """Take the weights of another training; the optimizer begins as it is. `read` returns a tensor by its name,
+        """Load the weights of another training; the optimizer is not changed. `read` returns a tensor by its name,
         `weight/NAME`."""
 
 
 def learning_rate_at(recipe: Recipe, examples: int) -> float:
-    """Return the learning rate after so many examples: linear warm-up, then constant, linear to 0, or half a cosine to
-    0 (Loshchilov and Hutter, arXiv 1608.03983)."""
+    """Return the learning rate after `examples` examples: linear warm-up, then constant, linear to 0, or half a cosine
+    to 0 (Loshchilov and Hutter, arXiv 1608.03983)."""
     if examples < recipe.warmup_examples:
         return recipe.learning_rate * (examples + recipe.batch_size) / (recipe.warmup_examples + recipe.batch_size)
     progress = (examples - recipe.warmup_examples) / (recipe.total_examples - recipe.warmup_examples)
@@ -72,11 +72,11 @@ def learning_rate_at(recipe: Recipe, examples: int) -> float:
 class PlainEngine:
     """One model on one device, AdamW in float32, autocast where the recipe and the hardware agree.
 
-    Weight decay is taken from matrices only, not from norms and biases, as is usual."""
+    Weight decay is applied to matrices only, not to norms and biases, as is usual."""
 
     def __init__(self, model: torch.nn.Module, recipe: Recipe, end_to_end: int = END_TO_END) -> None:
-        """Move the model to the GPU if there is one, else leave it on the CPU. end_to_end: the most parameters that are
-        laid so."""
+        """Move the model to the GPU if there is one, else leave it on the CPU. end_to_end: the largest number of
+        parameters that are placed end to end."""
         self.loss: Loss = CrossEntropy()
         self._device = this_device()
         if self._device.type == "cpu":
@@ -98,8 +98,8 @@ class PlainEngine:
         return nullcontext() if self._dtype == torch.float32 else torch.autocast(self._device.type, dtype=self._dtype)
 
     def step(self, batch: StepBatch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one optimizer step (see Engine.step). In float16 one whose gradients overflow is left out, and the next
-        ones' are scaled less."""
+        """Do one optimizer step (see Engine.step). In float16 a step whose gradients overflow is skipped, and the loss
+        is scaled less from then on."""
         loss = torch.zeros((), device=self._device)
         for micro_batch in batch.micro_batches:
             moved = {name: tensor.to(self._device, non_blocking=True) for name, tensor in micro_batch.items()}
@@ -117,7 +117,7 @@ class PlainEngine:
         return loss, norm
 
     def state(self, weights_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield what is needed to go on (see Engine.state)."""
+        """Yield the state needed to resume (see Engine.state)."""
         if self._scaler.is_enabled() and not weights_only:
             scaling = self._scaler.state_dict()
             yield LOSS_SCALE, torch.tensor([scaling["scale"], float(scaling["_growth_tracker"])])
@@ -128,7 +128,7 @@ class PlainEngine:
                     yield f"{kind}/{name}", part.view_as(parameter).cpu()
 
     def load_state(self, read: Read, steps: int) -> None:
-        """Go on from a state (see Engine.load_state)."""
+        """Resume from a state (see Engine.load_state)."""
         if self._scaler.is_enabled():
             scale, since = read(LOSS_SCALE).tolist()
             self._scaler.load_state_dict(self._scaler.state_dict() | {"scale": scale, "_growth_tracker": int(since)})
@@ -140,7 +140,7 @@ class PlainEngine:
                 _copy_into(values, group, kind, read)
 
     def load_weights(self, read: Read) -> None:
-        """Take weights (see Engine.load_weights)."""
+        """Load weights (see Engine.load_weights)."""
         for row, group in self._rows:
             _copy_into(row.detach(), group, "weight", read)
 
@@ -151,7 +151,7 @@ def this_device() -> torch.device:
 
 
 def split_by_decay(trained: Named, dimensions: Callable[[torch.nn.Parameter], int]) -> tuple[Named, Named]:
-    """Return the matrices, from which weight decay is taken, and the other parameters."""
+    """Return the matrices, to which weight decay is applied, and the other parameters."""
     matrices = {name: parameter for name, parameter in trained.items() if dimensions(parameter) >= 2}
     return matrices, {name: parameter for name, parameter in trained.items() if name not in matrices}
 
@@ -167,7 +167,7 @@ def adamw(matrices: list[torch.nn.Parameter], others: list[torch.nn.Parameter], 
 
 
 def adamw_state(parameter: torch.Tensor, steps: int) -> dict[str, torch.Tensor]:
-    """Return AdamW's state of a parameter as it makes it at its first step, but after so many."""
+    """Return AdamW's state of a parameter with zero moments, as at its first step, but after `steps` steps."""
     moments = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in MOMENTS}
     return {"step": torch.tensor(float(steps), device=parameter.device), **moments}
 
@@ -187,9 +187,10 @@ def _apart(row: torch.Tensor, group: Named) -> tuple[torch.Tensor, ...]:
 
 
 def _rows(group: Named, is_large: bool) -> list[tuple[torch.nn.Parameter, Named]]:
-    """Return what the optimizer steps, and of which parameters it consists: small models' parameters, and gradients of
-    zero, are moved into one row, of which they become views: clipping and AdamW then take a few operations, however
-    many parameters there are. Large models' stay where they are."""
+    """Return the tensors that the optimizer updates, each with the parameters it consists of.
+
+    The parameters of small models, and their zero gradients, are moved into one row and become views of it: clipping
+    and AdamW then take a few operations, however many parameters there are. Those of large models are not moved."""
     if is_large or not group:
         return [(parameter, {name: parameter}) for name, parameter in group.items()]
     parameters = [*group.values()]

@@ -15,20 +15,22 @@ from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import Level
 from showhow.tasks.grading import Grade, grade, read_answer
 from showhow.training.memory import give_back_memory, memory_needed_for
-from showhow.training.ranks import dealt, gathered, is_shared_out, said_by_all
+from showhow.training.ranks import dealt, from_all, gathered, is_shared_out
 from showhow.training.replies.reply import Tokens, greedy_replies
 from showhow.training.replies.vllm_replies import VllmReplies
 from showhow.training.tokens import SpecialTokens, TokenFile
 
-# A reply may be a little longer than any right one, so that a rambling model shows.
+# A reply may be a little longer than the longest right one, so that a model that does not stop is seen.
 EXTRA_TOKENS = 4
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model did on one split. grades: for each question in the dataset's order. metrics: by the names of
-    metrics.SPLIT_METRICS; those that do not apply at a level are left out. samples: replies for people to read.
-    asked_at_once: to how many questions at a time every process had room to write; shortage: what one had none for."""
+    """The result of a model on one split.
+
+    grades: whether each answer is right, in the dataset's order. metrics: by the names of metrics.SPLIT_METRICS; those
+    that do not apply at a level are left out. samples: replies for people to read. asked_at_once: the batch size that
+    fitted in every process. shortage: what ran out of memory before; empty where nothing did."""
 
     grades: tuple[bool, ...]
     metrics: dict[str, float]
@@ -39,8 +41,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Grading:
-    """How replies are read and graded. level: the level whose form they have; metrics: a user's own, measured on the
-    replies to a whole split."""
+    """How replies are read and graded. level: the level whose form they have; metrics: a user's own, computed from all
+    replies to a split."""
 
     tokenizer: Tokenizer
     level: Level
@@ -50,25 +52,26 @@ class Grading:
 def evaluate(
     model: torch.nn.Module | VllmReplies, grading: Grading, file: TokenFile, examples: int, batch_size: int
 ) -> Evaluation:
-    """Ask the first `examples` questions of a split and grade the replies, at most `batch_size` at a time. Processes
-    that train together deal the questions among them, and get the same. One whose memory runs out asks half as many at
-    a time, which gives the same replies.
+    """Write replies to the first `examples` questions of a split, at most `batch_size` at a time, and grade them.
 
-    Raises TrialError where a user's metric fails, and OutOfMemoryError where not even one question at a time fits, or,
-    where processes share out the weights, when the first of them finds no room."""
+    Processes that train together divide the questions among them, and all return the same result. A process that runs
+    out of memory halves its batch size, which gives the same replies.
+
+    Raises TrialError where a user's metric fails. Raises OutOfMemoryError where not even one question at a time fits,
+    or, with partitioned weights, when any process runs out of memory."""
     tokenizer, questions = grading.tokenizer, min(examples, len(file))
     rows = dealt(range(questions))
     longest = int(file.target_lengths[:questions].max()) + EXTRA_TOKENS
-    written, room = _replies_that_fit(model, [file.prompt(row) for row in rows], file.special, longest, batch_size)
-    asked_at_once, shortage = min(said_by_all(room))
+    written, fitted = _replies_that_fit(model, [file.prompt(row) for row in rows], file.special, longest, batch_size)
+    asked_at_once, shortage = min(from_all(fitted))
     texts: list[str] = tokenizer.decode_batch(written, skip_special_tokens=True)
-    # Targets are read back through the tokenizer too, so that what it cannot spell is not held against the model.
+    # Targets are decoded by the tokenizer too, so that what it cannot spell does not count as the model's fault.
     targets: list[str] = tokenizer.decode_batch([file.target(row).tolist() for row in rows], skip_special_tokens=True)
-    # The end token counts where it was written: a reply of the greatest length was cut before it.
+    # The end token counts where it was written: a reply of the greatest length was cut off before it.
     lengths = [min(len(tokens) + 1, longest) for tokens in written]
     grades = [grade(reply, target, grading.level, file.layout) for reply, target in zip(texts, targets, strict=True)]
-    everyones = gathered([*zip(targets, texts, grades, lengths, strict=True)])
-    targets, texts, grades, lengths = (list(column) for column in zip(*everyones, strict=True))
+    rows_of_all = gathered([*zip(targets, texts, grades, lengths, strict=True)])
+    targets, texts, grades, lengths = (list(column) for column in zip(*rows_of_all, strict=True))
     samples = [
         _sample(*columns) for columns in zip(file.texts("question", _SAMPLES), targets, texts, grades, strict=False)
     ]
@@ -90,8 +93,7 @@ def _replies_that_fit(
     longest: int,
     batch_size: int,
 ) -> tuple[list[list[int]], tuple[int, str]]:
-    """Return the replies, and beside them to how many at a time there was room to write them, what there was none
-    for."""
+    """Return the replies, the batch size that fitted, and what ran out of memory before."""
     shortage = ""
     while True:
         at_once = min(batch_size, max(1, len(prompts)))
@@ -99,12 +101,12 @@ def _replies_that_fit(
             with memory_needed_for(f"writing replies to {at_once} questions at a time"):
                 return greedy_replies(model, prompts, special, longest, batch_size), (batch_size, shortage)
         except OutOfMemoryError as error:
-            # Where weights are shared out each layer is gathered by all, so one process cannot begin again alone.
+            # Partitioned weights are gathered by all processes for each layer, so one process cannot start again alone.
             if at_once == 1 or isinstance(model, VllmReplies) or is_shared_out(model):
                 error.asked_at_once = error.asked_at_once or at_once
                 raise
             shortage = shortage or str(error)
-        # Only here, when the error with all that its frames refer to is gone, is the memory free.
+        # The memory is free only here, when the error and everything its frames refer to is gone.
         give_back_memory()
         batch_size = at_once // 2
 
@@ -127,7 +129,7 @@ def _reply(question: str, target: str, text: str, one: Grade, level: Level, layo
 
 
 def _own_metrics(metrics: Sequence[Metric], replies: Sequence[Reply]) -> dict[str, float]:
-    """Return a user's metrics of some replies. What one raises is a fault of the trial that is evaluated."""
+    """Return a user's metrics of some replies. An exception in a metric becomes a TrialError."""
     measured = {}
     for metric in metrics:
         try:

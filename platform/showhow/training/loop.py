@@ -1,5 +1,4 @@
-"""The one training loop. It knows nothing of Ray, of tracking, or of evaluation: it trains and says how far it has
-come."""
+"""The one training loop. It does not depend on Ray, tracking or evaluation: it trains and yields its progress."""
 
 import math
 import time
@@ -16,16 +15,16 @@ from showhow.training.engine import Engine, learning_rate_at
 from showhow.training.memory import memory_needed_for
 from showhow.training.ranks import rank, summed
 
-# The loss is read off the device only so often, so that a GPU is not made to wait at each step.
+# The loss is read from the device only this often, so that a GPU does not wait at each step.
 _CHECK_EVERY_STEPS = 20
-# A mean loss (nats per target token) that is no divergence however low the first batch's happened to be; guessing one
-# of fifty tokens costs 3.9.
+# A mean loss (nats per target token) that never counts as divergence, however low the loss of the first batch was;
+# guessing one of fifty tokens costs 3.9.
 _NEVER_DIVERGED = 4.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training has come. Losses in nats per target token and norms are means since the last report; `tokens`
+    """The progress of training. Losses (nats per target token) and norms are means since the last report; `tokens`
     counts questions and targets without padding; `flops`: see flops_per_token."""
 
     examples: int
@@ -48,10 +47,9 @@ def train(
 ) -> Iterator[Progress]:
     """Train until the recipe's max_examples, yielding after each `report_every_examples` and at the end.
 
-    since: how far an earlier process had come, whose state the engine has; `batches` begin with the next. The time
-    between two yields, in which the caller may evaluate, is not counted. What dropout leaves out is a function of the
-    seed, the step and the process. Raises TrialError when the loss is not a number or has diverged, and
-    OutOfMemoryError."""
+    since: the progress of an earlier process whose state the engine has loaded; `batches` start after it. The time
+    during a yield, in which the caller may evaluate, is not counted. Dropout is a function of the seed, the step and
+    the rank. Raises TrialError when the loss is not a number or has diverged, and OutOfMemoryError."""
     steps = recipe.total_examples // recipe.batch_size
     reported, tokens, seconds = (since.examples, since.tokens, since.train_seconds) if since else (0, 0, 0.0)
     guard = _LossGuard(recipe.batch_size)
@@ -92,7 +90,7 @@ def _step(engine: Engine, batch: StepBatch, rate: float, step: int) -> tuple[tor
 
 
 class _LossGuard:
-    """Ends a run whose loss is not a number, or is far above where it began."""
+    """Ends a run whose loss is not a number, or is far above its first value."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size

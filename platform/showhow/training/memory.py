@@ -1,4 +1,4 @@
-"""How this process keeps memory: what one step freed is there for the next, and what happens when there is no more."""
+"""How this process manages memory: reusing what a step has freed, and reporting that memory ran out."""
 
 import ctypes
 import gc
@@ -10,18 +10,18 @@ import torch
 
 from showhow.errors import OutOfMemoryError
 
-# Options of mallopt(3) in glibc, and the largest values it takes.
+# Options of mallopt(3) in glibc, and their largest values.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_TRIM, _LARGEST_MMAP = 2**31 - 1, 32 * 2**20
-# What torch says when the system has no more to give to its CPU allocator, for a file, or to one of its kernels.
-_NO_MORE = ("Cannot allocate memory", "can't allocate memory", "not enough memory", "bad_alloc")
+# Torch's messages when the system has no more memory for its CPU allocator, for a file, or for one of its kernels.
+_MESSAGES = ("Cannot allocate memory", "can't allocate memory", "not enough memory", "bad_alloc")
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed rather than give it back to the system.
+    """Let the C library keep freed memory instead of returning it to the system.
 
-    By default it gives back blocks of a megabyte at once, depending on how they happen to lie: in some processes each
-    step of a small model took 1,400 page faults, and 22 ms rather than 17. Without effect where the C library is not
+    By default it returns blocks of a megabyte at once, depending on where they happen to be: in some processes each
+    step of a small model took 1,400 page faults, and 22 ms instead of 17. Has no effect where the C library is not
     glibc."""
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
@@ -30,7 +30,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Free what nothing refers to any more, on the GPU and on the CPU, and give it back to the system."""
+    """Free everything that is no longer referred to, on the GPU and on the CPU, and return it to the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -40,7 +40,7 @@ def give_back_memory() -> None:
 
 @contextmanager
 def memory_needed_for(what: str) -> Iterator[None]:
-    """Raise OutOfMemoryError, saying for what, where a GPU or the system has no more memory to give."""
+    """Raise OutOfMemoryError, naming `what` the memory was for, where a GPU or the system has no more."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -51,4 +51,4 @@ def memory_needed_for(what: str) -> Iterator[None]:
 
 
 def _is_lack_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MORE)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _MESSAGES)

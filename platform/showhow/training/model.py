@@ -1,5 +1,5 @@
-"""Builds the model of a trial: from a configuration with random weights, or from pretrained safetensors; beside those,
-if the trial has one, an adapter (training/adapter.py)."""
+"""Builds the model of a trial: from a configuration with random weights, or from pretrained safetensors, with an
+adapter if the trial has one (training/adapter.py)."""
 
 import inspect
 from typing import Any
@@ -27,10 +27,9 @@ from showhow.training.adapter import is_adapted, tuned_prompt, with_adapter
 from showhow.training.precision import computing_type
 from showhow.training.tokens import SpecialTokens
 
-# Positions are relative or rotary in both architectures, so this bounds nothing; it is a number the configuration
-# wants.
+# The configuration requires a number, which has no effect: both architectures have relative or rotary positions.
 _POSITIONS = 8192
-# The oldest GPUs that flash attention is written for (Ampere).
+# The oldest GPUs that flash attention supports (Ampere).
 _FLASH_CAPABILITY = (8, 0)
 
 
@@ -44,10 +43,10 @@ def build_model(
 ) -> torch.nn.Module:
     """Return the model of a run, a function of the seed.
 
-    All of it is trained, in float32, unless it has an adapter: then its own weights are frozen and held in the type
-    that the recipe computes in (without one in float32), or in the few bits of `spec.quantise`. It stands on the CPU;
-    quantised, on the GPU. recompute_activations: keep only what each layer reads, and compute the rest again in the
-    backward pass.
+    All weights are trained, in float32, unless the model has an adapter: then its own weights are frozen, and stored in
+    the computing type of the recipe (float32 without a recipe), or quantised as in `spec.quantise`. The model is on the
+    CPU; if quantised, on the GPU. recompute_activations: save only the input of each layer, and compute the other
+    activations again in the backward pass.
 
     Raises TrialError when pretrained weights cannot be loaded or the adapter does not fit them."""
     torch.manual_seed(seed_for("weights", seed))
@@ -71,20 +70,20 @@ def is_seq2seq(model: torch.nn.Module) -> bool:
 
 
 def parameter_count(model: torch.nn.Module) -> int:
-    """Number of trainable parameters; shared ones count once."""
+    """Return the number of trainable parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def positions(model: Any) -> int | None:
-    """Return how many tokens the model has positions for, beside those that prompt tuning takes; None where they are
+    """Return the number of positions of the model, less those that prompt tuning takes; None where positions are
     relative."""
     found, prompt = positions_of(model.config.to_dict()), tuned_prompt(model)
     return found if found is None or prompt is None else found - prompt.shape[1]
 
 
 def flops_per_token(model: Any) -> float:
-    """Return what training on a token takes: of each weight 2 operations forward, 2 to pass the gradient back, and 2
-    for its own gradient where it is trained (Kaplan et al., arXiv 2001.08361, count the three as 6)."""
+    """Return the operations of training on a token: for each weight 2 forward, 2 to pass the gradient back, and 2 for
+    its own gradient where it is trained (Kaplan et al., arXiv 2001.08361: 6 in total)."""
     if not is_adapted(model):
         return 6.0 * parameter_count(model)
     trained, weights = model.get_nb_trainable_parameters()
@@ -92,7 +91,7 @@ def flops_per_token(model: Any) -> float:
 
 
 def forward_flops_per_token(model: torch.nn.Module, training_flops: float) -> float:
-    """Return what reading a token takes: 2 operations a weight. training_flops: of training on one."""
+    """Return the operations of a forward pass on a token: 2 for each weight. training_flops: of training on a token."""
     if not is_adapted(model):
         return training_flops / 3
     found: Any = model
@@ -138,8 +137,9 @@ def _scratch_t5(spec: ScratchModel, special: SpecialTokens) -> torch.nn.Module:
 
 
 def _scratch_attention() -> str:
-    """Eager attention is twice as fast as SDPA for small models on a CPU in bfloat16, whose SDPA backward pass is slow
-    (16.7 against 33.4 ms a step: hidden size 64, batch 16, AMD EPYC with avx512_bf16; docs/log.md)."""
+    """Return the attention of scratch models. For small models on a CPU in bfloat16 eager attention is twice as fast as
+    SDPA, whose backward pass is slow there (16.7 against 33.4 ms a step: hidden size 64, batch 16, AMD EPYC with
+    avx512_bf16; docs/log.md)."""
     return "sdpa" if torch.cuda.is_available() else "eager"
 
 
@@ -158,7 +158,7 @@ def _pretrained(spec: PretrainedModel, special: SpecialTokens, is_frozen: bool, 
             attn_implementation=_attention(kind, config, computed, recipe),
         )
     except torch.OutOfMemoryError:
-        raise  # no fault of the model's: laid out otherwise it may find room
+        raise  # not a fault of the model: it may fit with another layout
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise TrialError(f'the model "{name}" cannot be loaded: {error}') from None
     if "past_key_values" not in inspect.signature(model.forward).parameters:
@@ -166,7 +166,7 @@ def _pretrained(spec: PretrainedModel, special: SpecialTokens, is_frozen: bool, 
             f'the model "{name}" ({config.model_type}) keeps no keys and values, so it cannot be evaluated'
         )
     rows = model.get_input_embeddings().num_embeddings
-    if special.vocabulary > rows:  # its tokenizer was given tokens, often a padding one
+    if special.vocabulary > rows:  # tokens were added to its tokenizer, often for padding
         if is_frozen:
             raise TrialError(
                 f'the tokenizer of "{name}" has {special.vocabulary:,} tokens and the model {rows:,}; new ones cannot '
@@ -177,8 +177,8 @@ def _pretrained(spec: PretrainedModel, special: SpecialTokens, is_frozen: bool, 
 
 
 def _few_bits(spec: PretrainedModel, computed: torch.dtype) -> BitsAndBytesConfig | None:
-    """Return how frozen weights are held in few bits: in 8 with outliers apart (LLM.int8(), arXiv 2208.07339), in 4 as
-    normal floats, whose scales are quantised again (QLoRA, arXiv 2305.14314)."""
+    """Return how frozen weights are quantised: to 8 bits with separate outliers (LLM.int8(), arXiv 2208.07339), to 4
+    bits as normal floats with quantised scales (QLoRA, arXiv 2305.14314)."""
     if spec.quantise == "none":
         return None
     if spec.quantise == "8bit":
@@ -192,12 +192,12 @@ def _few_bits(spec: PretrainedModel, computed: torch.dtype) -> BitsAndBytesConfi
 
 
 def _attention(kind: Any, config: Any, computed: torch.dtype, recipe: Recipe | None) -> str | None:
-    """Return flash attention where it is installed and can be: it skips padding, knows no float32, and takes no mask of
-    packed rows. Else None, for which transformers takes SDPA where the model has it: pretrained models are large and
-    their texts long, and it never holds the scores of all pairs of tokens."""
+    """Return flash attention where it is installed and applicable: it skips padding, and supports neither float32 nor
+    the mask of packed rows. Else return None, for which transformers takes SDPA where the model has it: pretrained
+    models are large and their texts long, and SDPA never stores the scores of all pairs of tokens."""
     if not is_flash_attn_2_available() or torch.cuda.get_device_capability() < _FLASH_CAPABILITY:
         return None
     packs = recipe is not None and recipe.batching == "packed"
     model = kind._model_mapping.get(type(config))
-    can = model is not None and model._supports_flash_attn
-    return "flash_attention_2" if can and not packs and computed != torch.float32 else None
+    is_supported = model is not None and model._supports_flash_attn
+    return "flash_attention_2" if is_supported and not packs and computed != torch.float32 else None

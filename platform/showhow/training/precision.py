@@ -1,4 +1,4 @@
-"""In which type a model's matrix products are computed, where the recipe leaves it open."""
+"""The type in which a model's matrix products are computed on a device."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def computing_type(precision: Literal["auto", "float32", "bfloat16", "float16"], device: torch.device) -> torch.dtype:
-    """Return the type of a recipe's precision on a device."""
+    """Return the computing type of a recipe's precision on a device."""
     if precision == "auto":
         return torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
     return _TYPES[precision]

@@ -1,5 +1,5 @@
-"""Which of the processes that train one model together this one is, and what they tell each other. Alone it is the
-first of one."""
+"""The processes that train one model together: the rank of this one, and the values they exchange. A single process has
+rank 0 of 1."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Return this process's number, from 0."""
+    """Return this process's rank, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Return how many processes there are."""
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def summed(values: Tensor) -> Tensor:
-    """Return the sum over all processes, which must all ask for it."""
+    """Return the sum over all processes, which must all call this."""
     if world_size() == 1:
         return values
     total = values.clone()
@@ -31,35 +31,35 @@ def summed(values: Tensor) -> Tensor:
 
 
 def gathered(items: Sequence[Any]) -> list[Any]:
-    """Return what each process dealt itself of a list by `dealt`, in the order of the whole; all must ask for it."""
-    hands = said_by_all(list(items))
-    whole: list[Any] = [None] * sum(map(len, hands))
-    for number, hand in enumerate(hands):
-        whole[number :: world_size()] = hand
-    return whole
+    """Return the complete list, in its order, of which each process passes its share by `dealt`; all must call this."""
+    shares = from_all(list(items))
+    complete: list[Any] = [None] * sum(map(len, shares))
+    for number, share in enumerate(shares):
+        complete[number :: world_size()] = share
+    return complete
 
 
-def said_by_all(mine: T) -> list[T]:
-    """Return what each process says, by rank; all must ask for it."""
+def from_all(mine: T) -> list[T]:
+    """Return the value of each process, by rank; all must call this."""
     if world_size() == 1:
         return [mine]
-    said: list[Any] = [None] * world_size()
-    distributed.all_gather_object(said, mine)
-    return said
+    values: list[Any] = [None] * world_size()
+    distributed.all_gather_object(values, mine)
+    return values
 
 
 def dealt(items: Sequence[Any]) -> Sequence[Any]:
-    """Return this process's share of a list: every world_size-th item, from its rank on."""
+    """Return this process's share of a list: every world_size-th item, starting at its rank."""
     return items[rank() :: world_size()]
 
 
 def agreed(mine: float) -> float:
-    """Return the first process's value, for decisions that all must take alike; all must ask for it."""
+    """Return the value of rank 0, for decisions that must be the same in all processes; all must call this."""
     return highest(mine if rank() == 0 else -math.inf)
 
 
 def highest(mine: float) -> float:
-    """Return the highest of all processes' values; all must ask for it."""
+    """Return the highest value of all processes; all must call this."""
     if world_size() == 1:
         return mine
     value = torch.tensor([mine], dtype=torch.float64)
@@ -70,6 +70,6 @@ def highest(mine: float) -> float:
 
 
 def is_shared_out(model: torch.nn.Module) -> bool:
-    """True where processes hold parts of a model's weights (ZeRO stage 3): these are gathered for each layer, so all
-    must run the same ones."""
+    """True where a model's weights are partitioned over processes (ZeRO stage 3): they are gathered for each layer, so
+    all processes must run the same layers."""
     return any(parameter.numel() == 0 for parameter in model.parameters())

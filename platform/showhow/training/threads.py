@@ -1,8 +1,8 @@
-"""How many threads torch computes with in this process."""
+"""The number of threads that torch uses in this process."""
 
 import torch
 
 
 def use_threads(count: int) -> None:
-    """Compute with `count` threads, so that runs side by side do not fight for the processor."""
+    """Let torch use `count` threads, so that concurrent runs do not compete for the processor."""
     torch.set_num_threads(count)

@@ -1,6 +1,6 @@
-"""Reads the rows of a file that a user brings: JSON Lines or Parquet. The one place where a task touches the disk.
+"""Reads the rows of a user's file: JSON Lines or Parquet. Only here does a task read from disk.
 
-What a row must hold is the business of `imported.py`.
+`rows.py` checks what a row must contain.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Line(NamedTuple):
-    """One row and its number (1: the first line of the file, or the first row of a Parquet file). `fault` says why it
-    cannot be read, `detail` where; it is empty where `values` are the row's columns."""
+    """One row and its number (1: the first line of the file, or the first row of a Parquet file). `values` are the
+    row's columns. If the row cannot be read, `fault` says why and `detail` where; else both are empty."""
 
     number: int
     values: dict[str, Any]
@@ -28,12 +28,11 @@ class Line(NamedTuple):
 
 
 def located(parameters: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a task's parameters with the path made absolute (a relative one begins at `folder`) and the hash of what
-    lies there.
+    """Return a task's parameters with an absolute path (a relative one starts at `folder`) and the hash of the file.
 
-    Raises UserError when no file that can be read is there, or one of another content than the parameters name."""
+    Raises UserError when there is no readable file, or one with another content than the parameters name."""
     if not isinstance(parameters.get("path"), str):
-        return {"sha256": UNREAD, **parameters}  # what is wrong is said when the parameters are checked
+        return {"sha256": UNREAD, **parameters}  # the check of the parameters reports what is wrong
     path = (folder / parameters["path"]).absolute()
     if path.suffix.lower() not in (*_JSON, *_PARQUET):
         raise UserError(
@@ -58,9 +57,9 @@ def _similar(path: Path) -> str:
 
 
 def read_lines(path: str, sha256: str) -> list[Line]:
-    """Return all rows of a file, in its order; blank lines are none.
+    """Return all rows of a file, in its order, without blank lines.
 
-    Raises UserError when the file is gone, its content is no longer the one named, or it is no table at all."""
+    Raises UserError when the file is missing, has another hash than `sha256`, or is not a table."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -78,7 +77,7 @@ def _json_lines(content: bytes) -> Iterator[Line]:
 
 def _json_line(number: int, line: bytes) -> Line:
     try:
-        # Numbers stay as they are written: 4.50 is an answer other than 4.5.
+        # Numbers keep their written form: 4.50 is not the same answer as 4.5.
         values = json.loads(line.decode(), parse_int=str, parse_float=str)
     except UnicodeDecodeError as error:
         return Line(number, {}, "is not UTF-8 text", f" ({error.reason} at byte {error.start + 1} of the line)")
@@ -92,7 +91,7 @@ def _json_line(number: int, line: bytes) -> Line:
 
 
 def _parquet_rows(path: str, content: bytes) -> Iterator[Line]:
-    import pyarrow as pa  # takes 0.2 s to load, and only a Parquet file needs it
+    import pyarrow as pa  # takes 0.2 s to import, and only Parquet files need it
     import pyarrow.parquet as pq
 
     try:

@@ -1,4 +1,4 @@
-"""From a row of a user's file to a problem: which columns hold what, and which rows cannot be used. Pure."""
+"""Turns a row of a user's file into a problem: finds the columns, and says why a row cannot be used. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ _WORDING = Wording(short=lambda *texts: texts[0], medium=lambda *texts: texts[1]
 
 
 class Mistake(NamedTuple):
-    """Why a row cannot be used; `detail` is what of it holds for this row alone."""
+    """Why a row cannot be used; `detail` is specific to this row."""
 
     line: int
     reason: str
@@ -30,8 +30,8 @@ class _UnusableError(Exception):
 
 
 class Columns(NamedTuple):
-    """Where a row's parts stand. explanation: None where each level has a column of its own, or the solution stands
-    before the `separator` in the answer's column."""
+    """The columns of a row's parts. explanation: None where each level has its own column, or the solution is before
+    the `separator` in the answer's column."""
 
     question: str
     answer: str
@@ -42,9 +42,9 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], lines: Iterable[Line]) -> Self:
-        """Find the columns that a task's settings name, or those of the usual names, in the rows.
+        """Return the columns that a task's settings name, or those with the usual names in the rows.
 
-        Raises UserError naming the setting, the columns there are and the nearest."""
+        Raises UserError naming the setting, the existing columns and the nearest."""
         there = list(dict.fromkeys(column for line in lines for column in line.values))
         listed = f"Columns there: {', '.join(there)}"
         for name, column in settings.items():
@@ -69,7 +69,7 @@ class Columns(NamedTuple):
 
 
 def problem_in(line: Line, columns: Columns) -> Problem | Mistake:
-    """Return the problem that a row holds, its texts as they are written, or why it cannot be used."""
+    """Return the problem in a row, with its texts unchanged, or why the row cannot be used."""
     if line.fault:
         return Mistake(line.number, line.fault, line.detail)
     try:
@@ -91,8 +91,8 @@ def _problem(values: dict[str, Any], columns: Columns) -> Problem:
     if columns.explanation:
         solution = values.get(columns.explanation)
     texts = {level: _steps(values.get(column), column, columns) for level, column in columns.levels.items()}
-    whole = texts["long"] if solution is None and "long" in texts else _steps(solution, columns.explanation, columns)
-    shown = [texts.get(level) or _first(whole, level) for level in _LEVELS]
+    steps = texts["long"] if solution is None and "long" in texts else _steps(solution, columns.explanation, columns)
+    shown = [texts.get(level) or _first(steps, level) for level in _LEVELS]
     return Problem(question, tuple(zip_longest(*shown, fillvalue="")), _WORDING, answer)
 
 
@@ -133,7 +133,7 @@ def _text(values: dict[str, Any], column: str) -> str:
 
 
 def _plain(value: Any, name: str) -> str:
-    """Return a text, or a number as it is written."""
+    """Return a text, or a number in its written form."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise _UnusableError(f"{name} is neither text nor number")
     text = str(value)

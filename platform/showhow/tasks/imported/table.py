@@ -1,6 +1,6 @@
-"""What becomes of the rows of a user's file: problems, rows that cannot be used, and rows that repeat a question. Pure.
+"""Sorts the rows of a user's file: problems, rows that cannot be used, and rows that repeat a question. Pure.
 
-Which column holds what, and what a single row must hold, is the business of `imported_rows.py`.
+`rows.py` finds the columns and checks single rows.
 """
 
 from collections import Counter
@@ -16,9 +16,9 @@ _SHOWN = 5  # of faults of one kind
 
 
 class Rows(NamedTuple):
-    """What became of a file's rows: the problems in order and by question, and how many rows were read, were unusable
-    (by reason) and repeated a question. contradictions: those of them that answer it otherwise than the first, which
-    is kept."""
+    """The rows of a file: the problems in order and by question, and the numbers of rows that were read, were unusable
+    (by reason) and repeated a question. contradictions: rows that repeat a question with another answer than the first
+    row, which is the one used."""
 
     listed: tuple[Problem, ...]
     problems: dict[str, Problem]
@@ -28,17 +28,17 @@ class Rows(NamedTuple):
     contradictions: tuple[Mistake, ...]
 
     def contradictions_in(self, path: str) -> str | None:
-        """Name the first rows of a file that contradict earlier ones; None where there are none."""
+        """Return a message naming the first rows that contradict earlier ones; None where there are none."""
         if not self.contradictions:
             return None
         count = len(self.contradictions)
         rows = "1 row repeats a question" if count == 1 else f"{count:,} rows repeat a question"
-        told = f"{path}: {rows} with another answer; the first answer is kept"
-        return "\n".join([told, *_named(path, self.contradictions)])
+        message = f"{path}: {rows} with another answer; the first answer is kept"
+        return "\n".join([message, *_named(path, self.contradictions)])
 
 
 def rows_in(lines: Sequence[Line], settings: Mapping[str, Any]) -> Rows:
-    """Sort a file's rows out by a task's settings. Raises UserError when too many of them cannot be used."""
+    """Sort a file's rows by a task's settings. Raises UserError when too many of them cannot be used."""
     columns = Columns.of(settings, lines)
     problems: dict[str, Problem] = {}
     first_line: dict[str, int] = {}
@@ -49,11 +49,11 @@ def rows_in(lines: Sequence[Line], settings: Mapping[str, Any]) -> Rows:
         if isinstance(problem, Mistake):
             mistakes.append(problem)
             continue
-        kept = problems.setdefault(problem.question, problem)
-        first = first_line.setdefault(problem.question, line.number)
-        if kept.answer != problem.answer:
-            told = f'has the answer "{problem.answer}", and the same question in line {first} has "{kept.answer}"'
-            contradictions.append(Mistake(line.number, told))
+        first = problems.setdefault(problem.question, problem)
+        first_number = first_line.setdefault(problem.question, line.number)
+        if first.answer != problem.answer:
+            reason = f'has the answer "{problem.answer}", and the same question in line {first_number} has'
+            contradictions.append(Mistake(line.number, f'{reason} "{first.answer}"'))
     if not problems or len(mistakes) > settings["max_bad_share"] * len(lines):
         raise UserError(_too_many(settings, mistakes, len(lines)))
     return Rows(

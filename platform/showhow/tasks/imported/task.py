@@ -1,17 +1,17 @@
-"""A dataset that a user brings: the rows of a file, each a question, its worked solution and its answer.
+"""A user's own dataset: the rows of a file, each a question, its worked solution and its answer.
 
 | in the file | what it is |
 |---|---|
-| `question` | the question, as the model shall read it |
+| `question` | the question, as the model reads it |
 | `answer` | the answer: text without line breaks, or a number; compared as text |
 | `steps` or `explanation` | the worked solution: a list of texts or one text; each line that is not blank is a step |
-| `short`, `medium`, `long` | where given: what that level shows, a list or a text, instead of a part of the steps |
+| `short`, `medium`, `long` | optional: what that level shows, a list or a text, instead of a part of the steps |
 
-`*_column` names other columns. With `answer_separator = "####"` the answer column holds solution and answer, as in
-GSM8K (Cobbe et al., arXiv 2110.14168): what stands before the last separator is the worked solution.
+`*_column` names other columns. With `answer_separator = "####"` the answer column contains solution and answer, as in
+GSM8K (Cobbe et al., arXiv 2110.14168): the text before the last separator is the worked solution.
 
-What a level shows of the steps: long all, medium the first two thirds, short the first third, rounded up to whole
-steps; none shows the answer alone. So an explanation is cut off early, as by Lanham et al. (arXiv 2307.13702).
+Level long shows all steps, medium the first two thirds, short the first third, rounded up to full steps; none shows
+the answer alone. So an explanation is cut off early, as in Lanham et al. (arXiv 2307.13702).
 """
 
 import random
@@ -25,7 +25,7 @@ from showhow.tasks.base import Problem, Task, TextFormat
 from showhow.tasks.imported.file import read_lines
 from showhow.tasks.imported.table import Rows, rows_in
 
-_MOST_ANSWERS_GUESSED = 100  # above, nobody would guess one of the answers that happen to be in the file
+_MOST_ANSWERS_GUESSED = 100  # with more, guessing among the answers in the file is not a meaningful baseline
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -33,9 +33,9 @@ Name = Annotated[str, Field(min_length=1)]
 class Imported(Task):
     """Questions, worked solutions and answers from a JSON Lines or Parquet file of your own.
 
-    path: from the study file on, or absolute. sha256: of the file's content, filled in when a study is read; it names
-    the dataset, and the place does not. answer_prefix: stands before the answer where there is an explanation.
-    max_bad_share: of the rows, how many may be unusable; they are left out and counted.
+    path: relative to the study file, or absolute. sha256: of the file's content, filled in when a study is read; it
+    identifies the dataset, and the path does not. answer_prefix: the text before the answer where there is an
+    explanation. max_bad_share: the share of rows that may be unusable; they are left out and counted.
     """
 
     kind: Literal["imported"] = "imported"
@@ -58,7 +58,7 @@ class Imported(Task):
 
     @property
     def rows(self) -> Rows:
-        """What the file holds. Raises UserError when it cannot be read or too many of its rows cannot be used."""
+        """The rows of the file. Raises UserError when it cannot be read or too many of its rows cannot be used."""
         return _rows(self)
 
     @property
@@ -85,13 +85,13 @@ class Imported(Task):
 
     @property
     def chance(self) -> float:
-        """1 / number of different answers, and 0 where they are more than 100."""
+        """1 / number of different answers, and 0 where there are more than 100."""
         count = len(self.answers)
         return 1 / count if count <= _MOST_ANSWERS_GUESSED else 0.0
 
     @property
     def largest_number(self) -> int:
-        """-1: no number is sure to occur but those in the file."""
+        """-1: only the numbers in the file are known to occur."""
         return -1
 
     @property

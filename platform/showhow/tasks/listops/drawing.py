@@ -1,8 +1,8 @@
-"""Draws ListOps expressions as Long Range Arena does, but without drawing in vain.
+"""Draws ListOps expressions with the distribution of Long Range Arena, but without rejecting any.
 
-Its generator (see `listops_odds.py`) throws expressions away until one has a length within bounds: of lengths 50 to 100
-that keeps 1 in 160, of bounds out of reach none, ever. Here a length is drawn, and then each operator given the length
-it is to have: the same distribution, as a test checks.
+Its generator (see `odds.py`) rejects expressions until one has a length within bounds: for lengths 50 to 100 it accepts
+1 in 160, and with impossible bounds it never ends. Here the length is drawn first, and then each operator given its
+length: the distribution is the same, as a test checks.
 """
 
 import random
@@ -17,9 +17,9 @@ from showhow.tasks.listops.odds import SHORTEST, Bounds, odds
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-# Running totals of probabilities: bisected by a number uniform in [0, 1), they pick an index.
+# Cumulative probabilities: bisection with a number uniform in [0, 1) draws an index.
 Totals: TypeAlias = "array[float]"
-MOST_KEPT = 8192  # of a kind; where lengths go up to 100 hardly 2 MiB, up to 2,000 at most 128 MiB
+MOST_CACHED = 8192  # in each cache; for lengths up to 100 less than 2 MiB, up to 2,000 at most 128 MiB
 
 
 def drawn(rng: random.Random, bounds: Bounds, largest: int) -> Expression:
@@ -53,26 +53,26 @@ def _root_lengths(bounds: Bounds) -> Totals:
     return _totals(odds(bounds).root)
 
 
-# Of arguments at some depth, given their length together:
+# About the arguments of an operator at some depth, given their total length:
 
 
-@lru_cache(maxsize=MOST_KEPT)
+@lru_cache(maxsize=MOST_CACHED)
 def _argument_counts(bounds: Bounds, depth: int, total: int) -> Totals:
-    """How many they are."""
+    """How many there are."""
     return _totals([0.0, 0.0, *(nodes[total] for nodes in odds(bounds).rows[depth].nodes[2:])])
 
 
-@lru_cache(maxsize=MOST_KEPT)
+@lru_cache(maxsize=MOST_CACHED)
 def _leading_numbers(bounds: Bounds, depth: int, arguments: int, total: int) -> Totals:
-    """How many numbers stand before the first operator."""
+    """How many numbers come before the first operator."""
     row = odds(bounds).rows[depth]
     weights = [row.number**n * row.operator_first[arguments - n][total - n] for n in range(arguments)]
     return _totals([*weights, row.number**arguments if total == arguments else 0.0])
 
 
-@lru_cache(maxsize=MOST_KEPT)
+@lru_cache(maxsize=MOST_CACHED)
 def _operator_lengths(bounds: Bounds, depth: int, arguments: int, total: int) -> Totals:
-    """How long the first of them is, given that it is an operator."""
+    """How long the first one is, given that it is an operator."""
     nodes = odds(bounds).rows[depth].nodes
     weights = nodes[1][: total + 1] * nodes[arguments - 1][total::-1]
     weights[:SHORTEST] = 0.0

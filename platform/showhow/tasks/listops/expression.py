@@ -1,7 +1,7 @@
-"""ListOps expressions: what they are, how they are written, how they are worked out.
+"""ListOps expressions: their representation, written form and evaluation.
 
-An expression is kept flat, in written order, and every pass over it is a loop: no depth of nesting can exhaust the
-stack. Drawing is in `listops_drawing.py`, reading in `listops_reading.py`.
+An expression is a flat list in written order, and every pass over it is a loop, so no depth of nesting can exhaust the
+stack. Expressions are drawn in `drawing.py` and read in `reading.py`.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Expression = list[Symbol]
 
 
 class Application(NamedTuple):
-    """One operator worked out: its numbers in written order, their sum before any modulus, the operator's value."""
+    """One evaluated operator: its numbers in written order, their sum before the modulus, the operator's value."""
 
     operator: OperatorName
     numbers: list[int]
@@ -34,15 +34,15 @@ class Application(NamedTuple):
 
 
 def written(expression: Expression) -> str:
-    """Write as in the files of Ballout et al.: binary parentheses, blanks between symbols, `[` glued to its
+    """Return the form of the files of Ballout et al.: binary parentheses, blanks between symbols, `[` joined to its
     operator."""
     return " ".join(map(_word, expression)).removesuffix(" )")
 
 
-@cache  # a dataset has hardly more different symbols than numbers
+@cache  # a dataset has few more different symbols than numbers
 def _word(symbol: Symbol) -> str:
-    """Write a symbol with the parentheses around it: one closes after each argument and after each `]` (but for the
-    root there is no argument to close)."""
+    """Return a symbol with the parentheses around it: one closes after each argument and after each `]` (but the root
+    is not an argument)."""
     if isinstance(symbol, int):
         return f"{symbol} )"
     if symbol == CLOSE:
@@ -51,7 +51,7 @@ def _word(symbol: Symbol) -> str:
 
 
 def applications(expression: Expression, modulus: int) -> list[Application]:
-    """Work out every operator, inner ones first and from left to right; the last one is the root."""
+    """Evaluate every operator, inner ones first and from left to right; the last one is the root."""
     done: list[Application] = []
     unfinished: list[tuple[OperatorName, list[int]]] = []
     numbers: list[int] = []

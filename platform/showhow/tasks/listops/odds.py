@@ -1,9 +1,9 @@
-"""How likely ListOps expressions of each length are, and how many there are: what `listops_drawing.py` draws by.
+"""The probabilities and numbers of ListOps expressions of each length, used by `drawing.py`.
 
 The generator of Long Range Arena (google-research/long-range-arena, data/listops.py): a node above the greatest depth
 becomes an operator with probability 0.25, its kind uniform over four, its number of arguments uniform over
 2..max_arguments; else it is a number. The length is 2 per operator (it and its `]`) plus 1 per number. Expressions are
-thrown away until one has min_length < length < max_length.
+rejected until one has min_length < length < max_length.
 """
 
 from functools import lru_cache
@@ -33,8 +33,8 @@ class Bounds(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What nodes side by side at one depth weigh: n of them by total length (nodes[n][length]), those of them that
-    begin with an operator, and a number alone."""
+    """The weights of adjacent nodes at one depth: of n nodes by total length (nodes[n][length]), of those that begin
+    with an operator, and of a single number."""
 
     nodes: list[Lengths]
     operator_first: list[Lengths]
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What the root weighs by its length (0 out of bounds), and the rows of nodes by their depth, from 2 on."""
+    """The weights of the root by its length (0 out of bounds), and the rows of nodes by their depth, from 2 on."""
 
     root: Lengths
     rows: dict[int, Row]
@@ -50,13 +50,13 @@ class Weights(NamedTuple):
 
 @lru_cache(maxsize=8)
 def odds(bounds: Bounds) -> Weights:
-    """Work out the probability of every length below max_length (0.05 seconds for lengths up to 2,000)."""
+    """Return the probability of every length below max_length (takes 0.05 seconds for lengths up to 2,000)."""
     per_count = OPERATOR_SHARE / (bounds.max_arguments - 1)
     return _by_length(bounds, deepest=1.0, number=1 - OPERATOR_SHARE, operator=per_count)
 
 
 def is_possible(bounds: Bounds) -> bool:
-    """Tell whether any expression is within bounds (practically: with a probability of 1e-200 or more)."""
+    """Return whether any expression is within bounds (in practice: with a probability of 1e-200 or more)."""
     return bool(odds(bounds).root.sum() > LEAST_PROBABILITY)
 
 
@@ -68,8 +68,8 @@ def count_expressions(bounds: Bounds, largest: int) -> float:
 
 
 def _by_length(bounds: Bounds, deepest: float, number: float, operator: float) -> Weights:
-    """Add up by length, from the greatest depth to the root, what weighs so much per number (at the greatest depth:
-    `deepest`) and per operator and number of arguments."""
+    """Sum the weights by length, from the greatest depth to the root. number: the weight of a number (deepest: at the
+    greatest depth); operator: of an operator with one number of arguments."""
     import numpy as np
 
     operators = np.zeros(bounds.max_length)  # there are none at the greatest depth

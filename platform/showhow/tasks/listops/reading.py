@@ -1,4 +1,4 @@
-"""Reads ListOps expressions that a person typed, in any spelling of the published files, or says where the fault is."""
+"""Reads typed ListOps expressions, in any spelling of the published files, or says where the fault is."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SPELLINGS: dict[str, OperatorName] = {
 }  # fmt: skip
 EXAMPLE = "[MAX 4 [MIN 2 7 ] ]"
 
-# What may come next, by the phrase that an error uses for it.
+# What is allowed next, as errors say it.
 ROOT, OPERATOR, ARGUMENT, ARGUMENT_OR_END, END = (
     '"["',
     "an operator (MIN, MAX, MED or SUM)",
@@ -43,7 +43,7 @@ class Token(NamedTuple):
 
 @dataclass
 class _Open:
-    """A bracket still open: where its operator stands in the expression, and its arguments so far."""
+    """An open bracket: the index of its operator in the expression, and its arguments so far."""
 
     place: int
     name: OperatorName
@@ -54,9 +54,8 @@ def read(question: str) -> Expression:
     """Read an expression; raise UserError with the position of the first fault.
 
     Accepted: any blanks and line breaks, operators in either case, MEDIAN for MED and SM for SUM (the published files
-    use all of them), non-negative numbers of any size up to 100 digits, operators with one argument or more (one is
-    never drawn, but its value is clear; none at all has no value). Parentheses: none, or every one as the files have
-    them.
+    use all of them), non-negative numbers of up to 100 digits, operators with at least one argument (one is never
+    drawn, but its value is clear). Parentheses: none, or all of those in the files.
     """
     tokens = [_token(match) for match in TOKEN.finditer(question)]
     expression = _without_parentheses(question, [token for token in tokens if token.kind not in "()"])
@@ -97,7 +96,7 @@ def _without_parentheses(question: str, tokens: list[Token]) -> Expression:
 
 
 def _add_value(kind: str, text: str, expression: Expression, unfinished: list[_Open]) -> str:
-    """Take in a number or a closed bracket as its operator's next argument; return what is expected then."""
+    """Add a number or a closed bracket as its operator's next argument; return what is expected then."""
     if kind == "number":
         expression.append(int(text))
     else:
@@ -111,7 +110,7 @@ def _add_value(kind: str, text: str, expression: Expression, unfinished: list[_O
 
 
 def _check_parentheses(question: str, tokens: list[Token], expression: Expression) -> None:
-    """Compare with how the expression is written: the first token that differs is a parenthesis missing or too many."""
+    """Compare with the expression's written form: the first different token is a missing or an extra parenthesis."""
     if tokens[0].kind != "(":
         stray = next(token for token in tokens if token.kind in "()")
         raise _fault(question, stray.position, "no parenthesis, since the question does not begin with one")

@@ -1,9 +1,9 @@
-"""ListOps: work out nested lists of MIN, MAX, MED and SUM (modulo m). A right answer needs every inner result.
+"""ListOps: evaluate nested lists of MIN, MAX, MED and SUM (modulo m). A right answer needs every inner result.
 
 The task of Ballout et al. (arXiv 2402.07543), on expressions drawn as in Long Range Arena. The question and the target
 without explanation are those of their released files, with the operators spelt MED and SUM throughout (the files also
-have MEDIAN and SM); MED of an even count is the mean of the middle two, rounded down, as there. Whose the wordings are:
-`listops_wording.py`. For `[MAX 4 [MED 2 7 ] ]` the first step is
+have MEDIAN and SM); MED of an even count is the mean of the middle two, rounded down, as there. `wording.py` gives the
+source of each wording. For `[MAX 4 [MED 2 7 ] ]` the first step is
 
 | style   | short    | medium                                  | long                                                |
 |---------|----------|-----------------------------------------|-----------------------------------------------------|
@@ -31,7 +31,7 @@ class ListOps(Task):
 
     `ListOps()` is the preset "listops-10", the setting of the authors' released files. Lengths are Long Range Arena's
     (2 per operator, 1 per number) and exclusive: min_length < length < max_length. `largest` bounds the drawn numbers;
-    a typed question may hold larger ones, whose answers need not be among `answers`.
+    a typed question may contain larger ones, whose answers need not be among `answers`.
     """
 
     kind: Literal["listops"] = "listops"
@@ -82,7 +82,7 @@ class ListOps(Task):
 
     @property
     def text_format(self) -> TextFormat:
-        """A line per step, and the authors' last line `Final answer: 1`."""
+        """One line per step, and the authors' last line `Final answer: 1`."""
         return _LAYOUT
 
     @property
@@ -94,7 +94,7 @@ class ListOps(Task):
         return self._worked(drawn(rng, self._bounds, self.largest))
 
     def solve(self, question: str) -> Problem:
-        """Read and work out a typed expression; the problem's question is its written form, with every parenthesis."""
+        """Read and evaluate a typed expression; the problem's question is its written form, with every parenthesis."""
         return self._worked(read(question))
 
     def _worked(self, expression: Expression) -> Problem:
@@ -103,7 +103,7 @@ class ListOps(Task):
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """0 to the largest number or sum that can come out, as text."""
+        """0 to the largest possible value, as text."""
         return tuple(map(str, range(max(self.largest, self.modulus - 1) + 1)))
 
     @property

@@ -1,8 +1,8 @@
-"""How the steps of ListOps are worded: which wording it is can matter more than how long it is, so it is a parameter.
+"""The wording of ListOps steps. The choice of wording can matter more than its length, so it is a parameter.
 
 Style "paper": medium is byte for byte that of the files of Ballout et al. (arXiv 2402.07543), and short follows the one
-line of it that is public ("SUM, 3"). Of long only the beginning of the SUM sentence is public; the rest is ours, made
-alike. Style "symbols" is ours: as few symbols per step as say the same.
+line of it that is public ("SUM, 3"). Of long only the beginning of the SUM sentence is public; the rest is ours, in the
+same style. Style "symbols" is ours: the same content with as few symbols per step as possible.
 
 A step is an `Application`: the operator, its numbers, their sum before the modulus, the result.
 """

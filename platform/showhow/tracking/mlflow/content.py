@@ -1,4 +1,4 @@
-"""What MLflow is told about each event: names, tags, params, notes, tables. Pure; `mlflow_runs.py` does the telling."""
+"""What MLflow shows of each event: names, tags, params, notes, tables. Pure; `runs.py` sends it."""
 
 import json
 import math
@@ -20,12 +20,13 @@ from showhow.tracking.tracker import (
 )
 
 # Limits of MLflow 3.17, mlflow/utils/validation.py.
-METRICS_PER_BATCH, PARAMS_PER_BATCH, BYTES_PER_BATCH = 1000, 100, 500_000  # a request also holds metrics and tags
+METRICS_PER_BATCH, PARAMS_PER_BATCH, BYTES_PER_BATCH = 1000, 100, 500_000  # a request also contains metrics and tags
 LONGEST_PARAM, LONGEST_TAG, LONGEST_KEY = 6000, 8000, 250
 LONGEST_DATASET_NAME, LONGEST_DIGEST = 500, 36
 
-# How a run ends in MLflow's words. KILLED, for what ended before its budget, keeps `attributes.status = 'FINISHED'` the
-# filter for comparable runs. MLflow draws KILLED like FAILED, so our views show the tag `showhow.status` beside it.
+# MLflow's status for each status of a run. Runs that ended before their budget are KILLED, so that
+# `attributes.status = 'FINISHED'` finds comparable runs. MLflow draws KILLED like FAILED, so our views also show the
+# tag `showhow.status`.
 MLFLOW_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
 
 STUDY_ID, RUN, NOTES = "showhow.study_id", "showhow.run", "showhow.notes"
@@ -48,18 +49,23 @@ def run_tags(event: RunStarted, study: str, study_id: str) -> dict[str, str]:
     """Return the tags of one run; `study` and `study_id` name the study it belongs to."""
     tags = {"showhow.study": study, STUDY_ID: study_id, "showhow.kind": "run", RUN: event.run}
     setting = {f"showhow.setting.{axis}": str(value) for axis, value in event.setting.items()}
-    told = {"trial": event.trial, "seed": event.seed, "arm": event.arm, "level": event.level, "attempt": event.attempt}
-    named = {f"showhow.{key}": str(value) for key, value in told.items()}
+    fields = {
+        "trial": event.trial,
+        "seed": event.seed,
+        "arm": event.arm,
+        "level": event.level,
+        "attempt": event.attempt,
+    }
+    named = {f"showhow.{key}": str(value) for key, value in fields.items()}
     return _clean_tags({**tags, **named, **setting, "showhow.status": "running"})
 
 
 def end_tags(event: RunEnded, notes: str) -> dict[str, str | None]:
-    """Return the tags of a run that ended, of whose way there `notes` tell; None removes a tag that an earlier attempt
-    left."""
+    """Return the tags of a run that ended; `notes`: of the run. None removes a tag of an earlier attempt."""
     ending = {
         "finished": None,
         "stopped": f"Stopped early by the rule {event.stopped_by}.",
-        "interrupted": "Interrupted: goes on when the study is resumed.",
+        "interrupted": "Interrupted: continues when the study is resumed.",
         "failed": f"Failed: {event.reason}",
     }
     tags = {"showhow.status": event.status, "showhow.stopped_by": event.stopped_by, "showhow.reason": event.reason}
@@ -69,7 +75,7 @@ def end_tags(event: RunEnded, notes: str) -> dict[str, str | None]:
 
 
 def with_note(notes: str, event: RunNoted) -> str:
-    """Return a run's notes, a line each, with this one among them once."""
+    """Return a run's notes, one per line, with this one added if it is new."""
     when = datetime.fromtimestamp(event.seconds_since_epoch, UTC)
     line = f"{when:%Y-%m-%d %H:%M:%S} UTC, {event.examples:,} examples, {event.kind}: {event.text}"
     line = _shorten(redact(" ".join(line.split())), LONGEST_TAG)
@@ -78,7 +84,7 @@ def with_note(notes: str, event: RunNoted) -> str:
 
 
 def described(notes: str, ending: str | None = None) -> str | None:
-    """Return a run's description: how it ended, and a list of its notes; None where there is nothing to tell."""
+    """Return a run's description: how it ended, and a list of its notes; None where there is neither."""
     text = "\n".join([*([ending, ""] if ending else []), *(f"- {line}" for line in notes.splitlines())])
     return _shorten(text.rstrip("\n"), LONGEST_TAG) or None
 
@@ -103,8 +109,8 @@ def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, str]:
 
 
 def mlflow_key(name: str) -> str:
-    """Return the name of a metric or a param with what MLflow does not allow there replaced: an arm may be called
-    `plain, long`."""
+    """Return the name of a metric or a param with the characters replaced that MLflow does not allow: an arm may be
+    called `plain, long`."""
     return re.sub(r"[^/\w.\- :]", "_", name)[:LONGEST_KEY]
 
 
@@ -126,10 +132,10 @@ def in_batches(params: Mapping[str, str]) -> Iterator[dict[str, str]]:
 def dataset_fields(role: str, manifest: Mapping[str, Json]) -> dict[str, str]:
     """Return name, digest, source and profile of a dataset from its manifest.
 
-    Read where present: fingerprint, name, task, level, path; every other number, text or flag goes into the profile.
+    Read where present: fingerprint, name, task, level, path; every other number, text or flag is put in the profile.
     """
-    told = [str(manifest[key]) for key in ("task", "level") if isinstance(manifest.get(key), str)]
-    name = str(manifest.get("name") or " · ".join([*told, role]))
+    parts = [str(manifest[key]) for key in ("task", "level") if isinstance(manifest.get(key), str)]
+    name = str(manifest.get("name") or " · ".join([*parts, role]))
     facts = {key: value for key, value in manifest.items() if isinstance(value, str | int | float) and key != "path"}
     return {
         "name": name[:LONGEST_DATASET_NAME],
@@ -163,10 +169,10 @@ def stage_rows(stages: Iterable[StageEnded]) -> list[dict[str, Json]]:
 
 
 def pack(events: list[Event]) -> list[list[Event]]:
-    """Return parcels to send in turn: each one event of the study, or events of one run that fit one request.
+    """Return parcels to send in order: each is one event of the study, or events of one run that fit one request.
 
-    A start is the first of its parcel, an end the last. Events of different runs may change places; a run's own never
-    do, nor any with those of the study.
+    A start is the first of its parcel, an end the last. Events of different runs may be reordered; those of one run are
+    not, and no event is reordered with one of the study.
     """
     parcels: list[list[Event]] = []
     open_parcels: dict[str, tuple[list[Event], int]] = {}
@@ -196,7 +202,7 @@ def _clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shorten(text: str, longest: int) -> str:
-    """Cut `text` to `longest` characters, saying so at its end; the same text is always cut the same way."""
+    """Cut `text` to `longest` characters, with a note at its end; the same text is always cut the same way."""
     if len(text) <= longest:
         return text
     ending = f"... ({len(text):,} characters)"

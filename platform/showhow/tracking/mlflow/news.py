@@ -1,4 +1,4 @@
-"""What a parcel of events changes in one MLflow run, gathered so that it takes few requests. Sends nothing."""
+"""What a parcel of events changes in one MLflow run, collected so that it takes few requests. Sends nothing."""
 
 import json
 from collections.abc import Sequence
@@ -16,24 +16,24 @@ _TABLES = "mlflow.loggedArtifacts"  # the tag that lists the tables for the UI
 
 @dataclass
 class Run:
-    """A run in MLflow, and what it holds already."""
+    """A run in MLflow, and what it already contains."""
 
     run_id: str
     artifact_uri: str
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     datasets: set[tuple[str, str]] = field(default_factory=set)
-    complete_until_milliseconds: int = 0  # what happened up to then had arrived when the run was found again
+    complete_until_milliseconds: int = 0  # events until then had arrived when the run was found again
 
     def knows(self, event: OfRun) -> bool:
-        """Return whether the event arrived in an earlier session: a run's end is written after all before it."""
+        """Return whether the event arrived in an earlier session: a run's end is written after all its other events."""
         return int(event.seconds_since_epoch * 1000) <= self.complete_until_milliseconds
 
 
 @dataclass
 class News:
-    """What a parcel tells of one run, gathered so that it takes few requests: each costs a server about 10 ms of a
-    processor. A tag that is None is removed."""
+    """The changes that a parcel makes to one run, collected so that they take few requests: each costs a server about
+    10 ms of a processor. A tag that is None is removed."""
 
     metrics: list[Metric] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)

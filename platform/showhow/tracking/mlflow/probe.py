@@ -1,4 +1,4 @@
-"""Asks a tracking server or database once whether it can be used. It imports mlflow, so `mlflow.py` imports it late."""
+"""Checks once whether a tracking server or database can be used. It imports mlflow, so `tracker.py` imports it late."""
 
 import socket
 
@@ -13,12 +13,12 @@ _DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def find_problem(uri: str, timeout_seconds: float) -> str | None:
-    """Ask the server or database at `uri` once; return in one line, without secrets, why it cannot be used, or None."""
+    """Try the server or database at `uri` once; return in one line, without secrets, why it cannot be used, or None."""
     try:
         if is_server(uri):
             MlflowClient(uri).search_experiments(max_results=1)
         else:
-            _knock(uri, timeout_seconds)
+            _connect(uri, timeout_seconds)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         cause: BaseException = error
         while cause.__context__ is not None:
@@ -27,8 +27,8 @@ def find_problem(uri: str, timeout_seconds: float) -> str | None:
     return None
 
 
-def _knock(uri: str, timeout_seconds: float) -> None:
-    """Load the driver of a database server and open a connection; its tables are made later, in the background."""
+def _connect(uri: str, timeout_seconds: float) -> None:
+    """Load the driver of a database server and open a connection; its tables are created later, in the background."""
     url = make_url(uri)
     url.get_dialect().import_dbapi()
     port = url.port or _DEFAULT_PORTS.get(url.get_backend_name(), 0)

@@ -1,8 +1,8 @@
 """Registers an exported model in the MLflow model registry, under the MLflow run that trained it. It imports mlflow.
 
-What is registered is the exported folder as it stands, beside MLflow's description of it: the flavour `transformers`
-(of a model with an encoder load the components: transformers 5 has no pipeline for it), and the flavour
-`python_function`, by which a file of ours that travels with the model asks it. Nothing is pickled.
+The exported folder is registered unchanged, with MLflow's description of it: the flavour `transformers` (for a model
+with an encoder load the components: transformers 5 has no pipeline for it), and the flavour `python_function`, by which
+a file of ours, registered with the model, writes its replies. Nothing is pickled.
 """
 
 import importlib.metadata
@@ -30,19 +30,19 @@ from showhow.tracking.mlflow.tracker import CLIENT_SETTINGS, EXPERIMENT, environ
 
 _CONTENT = "showhow.content"
 _NEEDS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors")
-_SETTINGS = CLIENT_SETTINGS | {  # as the tracker's, but nobody sends a model a second time, and a large one takes long
+_SETTINGS = CLIENT_SETTINGS | {  # as the tracker's, but a model is not sent again later, and a large one takes long
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "300",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-# MLflow's ways to ask a text model through transformers; with an encoder the pipeline would cut the replies.
+# MLflow's task of text models in transformers; for models with an encoder the pipeline would cut off the replies.
 _TASK = "text-generation"
 
 
 @dataclass(frozen=True)
 class ModelToRegister:
-    """An exported folder and what is said of it. name: of the registered model; run: key of the run that trained it;
-    tags: shown in the registry; questions: examples of what it is asked; asked_by: the Python file that asks it (see
+    """An exported folder and its description. name: of the registered model; run: key of the run that trained it;
+    tags: shown in the registry; questions: example inputs; asked_by: the Python file that writes its replies (see
     exports/served_replies.py)."""
 
     folder: Path
@@ -56,7 +56,7 @@ class ModelToRegister:
 
 @dataclass(frozen=True)
 class Registered:
-    """A version in the registry. is_new: False where the same content was there already."""
+    """A version in the registry. is_new: False where the same content was already registered."""
 
     name: str
     version: str
@@ -64,30 +64,30 @@ class Registered:
 
     @property
     def address(self) -> str:
-        """What MLflow loads it by."""
+        """The address by which MLflow loads it."""
         return f"models:/{self.name}/{self.version}"
 
 
 def register(uri: str, study_dir: Path, model: ModelToRegister, experiment: str = EXPERIMENT) -> Registered:
-    """Register a model in the store at `uri` and return its version: a new one, unless one of the same bytes is there.
+    """Register a model in the store at `uri` and return its version: a new one, unless the same bytes are registered.
 
-    Raises UserError when the store has no such run of the study in `study_dir`, or does not take the model."""
+    Raises UserError when the store has no such run of the study in `study_dir`, or does not accept the model."""
     quieten()
     settings = {name: os.environ.get(name, value) for name, value in _SETTINGS.items()}
-    # A database's registry looks a model up in the store that MLflow's global names, whatever the client's.
+    # The registry of a database looks a model up in MLflow's global store, whatever the client's store is.
     with environment({**settings, "MLFLOW_TRACKING_URI": uri}), _use_tracking_uri(uri):
         try:
             return _Registry(uri, study_identity(study_dir), model).register(experiment)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             reason = (redact(str(error)) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f'the model registry at {redact(uri)} did not take "{model.name}": {reason}. The exported folder is '
-                "whole; export again to try once more, or with --no-register to leave the registry out"
+                f'the model registry at {redact(uri)} did not accept "{model.name}": {reason}. The exported folder is '
+                "complete; export again to retry, or with --no-register to leave the registry out"
             ) from error
 
 
 class _Registry:
-    """One model on its way into the registry."""
+    """Registers one model."""
 
     def __init__(self, uri: str, study_id: str, model: ModelToRegister) -> None:
         self._client, self._uri = MlflowClient(uri, uri), uri
@@ -122,8 +122,8 @@ class _Registry:
         runs = self._client.search_runs([found.experiment_id], wanted, max_results=1) if found else []
         if not runs:
             raise UserError(
-                f"{redact(self._uri)} holds no run {self._model.run} of this study. Allowed: the tracking address that "
-                "the study was run with. Do: set MLFLOW_TRACKING_URI to it, or export with --no-register"
+                f"{redact(self._uri)} contains no run {self._model.run} of this study. Allowed: the tracking address "
+                "that the study was run with. Do: set MLFLOW_TRACKING_URI to it, or export with --no-register"
             )
         return runs[0]
 
@@ -146,7 +146,7 @@ class _Registry:
             self._client.log_model_artifacts(logged.model_id, str(folder))
 
     def _describe(self, logged: LoggedModel, folder: Path) -> None:
-        """Write the model as MLflow keeps it: a copy of the exported folder, and what MLflow says of it."""
+        """Write the model in MLflow's format: a copy of the exported folder, and MLflow's description of it."""
         model = self._model
         described = Model(
             artifact_path=logged.artifact_location,
@@ -167,9 +167,9 @@ class _Registry:
             pip_requirements=[f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _NEEDS],
         )
         described.flavors["python_function"]["loader_module"] = model.asked_by.stem
-        described.flavors["transformers"]["source_model_name"] = model.name  # not the folder's place on this machine
+        described.flavors["transformers"]["source_model_name"] = model.name  # not the folder's path on this machine
         described.save(str(folder / "MLmodel"))
-        (folder / "LICENSE.txt").unlink(missing_ok=True)  # MLflow's guess, which takes that place for a hub name
+        (folder / "LICENSE.txt").unlink(missing_ok=True)  # MLflow's guess, which takes that path for a hub name
 
 
 def _digest(folder: Path) -> str:

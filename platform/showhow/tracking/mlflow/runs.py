@@ -1,9 +1,9 @@
-"""Writes a study's events into MLflow runs. It imports mlflow (1.5 s), so `mlflow.py` imports it late.
+"""Writes a study's events into MLflow runs. It imports mlflow (1.5 s), so `tracker.py` imports it late.
 
-Every write bears being repeated: runs are found again by their tags before any is created, params are compared first,
-metric points carry the event's time (the server drops a point it has), files and tables are written whole.
-It uses MlflowClient, and the store of artifacts below it, which costs no request a file: no active run, no global
-tracking address.
+Every write is idempotent: runs are searched by their tags before any is created, params are compared first, metric
+points have the event's time (the server drops a point it has), files and tables are written completely. It uses
+MlflowClient, and the artifact store below it, which takes no request per file: no active run, no global tracking
+address.
 """
 
 import getpass
@@ -32,14 +32,14 @@ from showhow.tracking.tracker import Event, Reported, RunStarted, StageEnded, St
 log = logging.getLogger("showhow")
 
 _PARENT = ""  # the key of the study's own run among its runs
-_PASSING = (401, 403, 408, 409, 429)  # a renewed token, a busy server: worth another try, like every 5xx
+_TEMPORARY = (401, 403, 408, 409, 429)  # an expired token, a busy server: sent again, like every 5xx
 
 
 class StudyRuns:
     """The MLflow runs of one study: a parent, and one child per run key.
 
-    `study_id` tells this execution of a study from another of the same name; None derives it from the definition, so
-    that the same study continues the same runs.
+    `study_id` distinguishes this execution of a study from others of the same name; None derives it from the
+    definition, so that the same study continues the same runs.
     """
 
     def __init__(self, uri: str, experiment: str, study_id: str | None) -> None:
@@ -49,7 +49,7 @@ class StudyRuns:
         self._study: StudyStarted | None = None
         self._runs: dict[str, Run] | None = None
         self._record = StudyRecord()  # of all events sent, for files that are written complete
-        self._reported: dict[tuple[str, int], float] = {}  # when a run first reported after so many examples
+        self._reported: dict[tuple[str, int], float] = {}  # when a run first reported, by key and examples
 
     def write(self, events: list[Event]) -> None:
         """Write a parcel (see content.pack). Raises UnreachableError or RefusedError (see delivery.py)."""
@@ -58,8 +58,8 @@ class StudyRuns:
         except MlflowException as error:
             self._runs = None  # what arrived is unknown: read it again before the next write
             status = error.get_http_status_code()
-            passing = status >= 500 or status in _PASSING or error.error_code == "RESOURCE_ALREADY_EXISTS"
-            raise (UnreachableError if passing else RefusedError)(redact(str(error))) from error
+            is_temporary = status >= 500 or status in _TEMPORARY or error.error_code == "RESOURCE_ALREADY_EXISTS"
+            raise (UnreachableError if is_temporary else RefusedError)(redact(str(error))) from error
         except (OSError, SQLAlchemyError) as error:  # a connection cut, a disk full
             self._runs = None
             raise UnreachableError(redact(str(error))) from error
@@ -81,10 +81,10 @@ class StudyRuns:
                     news.add(run, event)
             if any(isinstance(event, StageEnded) and not run.knows(event) for event in events):
                 news.add_stages(run, self._record.runs[first.run].stages)
-            self._tell(run, news)
+            self._send(run, news)
 
     def _is_repeated(self, event: Event) -> bool:
-        """Return whether a run tried again says what an attempt before had said: MLflow would show two points."""
+        """Return whether a new attempt repeats a report of an earlier one, which MLflow would show as two points."""
         if not isinstance(event, Reported):
             return False
         first = self._reported.setdefault((event.run, event.examples), event.seconds_since_epoch)
@@ -116,7 +116,7 @@ class StudyRuns:
         news.params = content.flatten({"study": event.definition, "system": event.facts})
         for name, value in (("study.json", event.definition), ("system.json", event.facts)):
             news.files[name] = json.dumps(value, indent=2, ensure_ascii=False)
-        self._tell(run, news)
+        self._send(run, news)
         self._set_views(study_id)
 
     def _start_run(self, event: RunStarted, news: News) -> Run:
@@ -139,7 +139,7 @@ class StudyRuns:
                 log.warning("tracking: %s is not there, so it is not shown in MLflow", file)
         news = News(metrics=metrics_of(event, 0), end=end_of(event))
         news.tags |= content.study_end_tags(event, self._started().question)
-        self._tell(run, news)
+        self._send(run, news)
 
     @property
     def _client(self) -> MlflowClient:
@@ -174,7 +174,7 @@ class StudyRuns:
         return str(found.experiment_id)
 
     def _find_runs(self, study_id: str) -> dict[str, Run]:
-        """Return the study's runs by key. The oldest wins where, against all care, there are two."""
+        """Return the study's runs by key. Should a key have two runs, the oldest is returned."""
         runs: dict[str, Run] = {}
         token = None
         while True:
@@ -196,7 +196,7 @@ class StudyRuns:
                 return runs
 
     def _begin(self, key: str, name: str, seconds_since_epoch: float, tags: dict[str, str], news: News) -> Run:
-        """Continue the run `key`, its tags among the news, or create it with them."""
+        """Continue the run `key` and add its tags to the news, or create it with them."""
         if self._runs is None:
             raise RefusedError(f'run "{key}" was not started')
         if (run := self._runs.get(key)) is not None:
@@ -209,8 +209,8 @@ class StudyRuns:
         run = self._runs[key] = Run(info.run_id, info.artifact_uri, tags=tags)
         return run
 
-    def _tell(self, run: Run, news: News) -> None:
-        """Write the news of a run, its end last: a run that has ended in MLflow has everything."""
+    def _send(self, run: Run, news: News) -> None:
+        """Write the news of a run, its end last: a run that has ended in MLflow is complete."""
         self._write_files(run, news.files)
         if news.datasets:
             self._client.log_inputs(run.run_id, news.datasets)
@@ -232,7 +232,7 @@ class StudyRuns:
             self._client.set_terminated(run.run_id, *news.end)
 
     def _new_params(self, run: Run, params: dict[str, str]) -> dict[str, str]:
-        """Return the params that are new; MLflow forbids changing one, so a different value is warned of and left."""
+        """Return the params that are new. MLflow forbids changing a param, so a different value is only logged."""
         different = [key for key, value in params.items() if run.params.get(key, value) != value]
         different = [key for key in different if not key.startswith("system.")]  # another machine: see system.json
         if different:
@@ -242,7 +242,7 @@ class StudyRuns:
         return new
 
     def _write_files(self, run: Run, files: dict[str, str]) -> None:
-        """Write a run's files whole. MlflowClient would read the whole run again to learn where they lie."""
+        """Write a run's files completely. MlflowClient would read the run again to find where they are."""
         if not files:
             return
         uri = add_databricks_profile_info_to_artifact_uri(run.artifact_uri, self._uri)

@@ -1,7 +1,7 @@
 """Shows a study's events in the MLflow UI, from a background thread; the journal (jsonl.py), not MLflow, is the truth.
 
-Whatever MLflow missed (a server that died) is made good by recording the journal's events again: doing so changes
-nothing that is already there.
+Events that MLflow missed (a server that died) are added by recording the journal's events again, which changes nothing
+that is already there.
 """
 
 import json
@@ -27,9 +27,9 @@ log = logging.getLogger("showhow")
 
 EXPERIMENT = "showhow"
 _IDENTITY = "mlflow.json"
-_GATHER_SECONDS = 5.0  # events gather, since a request costs more than a point; MLflow's page looks every 30 s
+_GATHER_SECONDS = 5.0  # events are collected, as requests are costly; MLflow's page is refreshed every 30 s
 _PROBE_SECONDS = 4
-CLIENT_SETTINGS = {  # defaults for mlflow's client; what is already set stays
+CLIENT_SETTINGS = {  # defaults for mlflow's client; settings of the environment are not changed
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the delivery tries again itself; MLflow's default blocks for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -40,8 +40,8 @@ CLIENT_SETTINGS = {  # defaults for mlflow's client; what is already set stays
 class MlflowTracker:
     """Sends events to the MLflow store at `uri` (see `address.tracking_uri`).
 
-    The runs belong to the study in `study_dir`: a file there, `mlflow.json`, keeps their identity, so that resuming in
-    that folder continues the same runs and a fresh folder starts new ones. Without a folder the study's definition is
+    The runs belong to the study in `study_dir`: a file there, `mlflow.json`, stores their identity, so that resuming in
+    that folder continues the same runs and a new folder starts new ones. Without a folder the study's definition is
     its identity. `record` never waits and never raises; mlflow is imported and reached in the background.
     """
 
@@ -57,7 +57,7 @@ class MlflowTracker:
         self._delivery.put(event)
 
     def close(self, timeout_seconds: float = 60.0) -> None:
-        """Return when all events have arrived, or when for about `timeout_seconds` none did; what did not is logged."""
+        """Return when all events have arrived, or none has for about `timeout_seconds`; missing ones are logged."""
         if self._closed:
             return
         self._closed = True
@@ -94,15 +94,15 @@ def study_identity(study_dir: Path) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'{file} is not what ShowHow wrote. Allowed: {{"study_id": "..."}}. '
-            "Do: delete it; the study's runs then appear anew in MLflow."
+            "Do: delete it; the study then gets new runs in MLflow."
         ) from error
 
 
 def check_reachable(uri: str) -> None:
-    """Raise UserError, within about 6 s, for an address where no runs can be kept. Call it before a study starts.
+    """Raise UserError, within about 6 s, for an address where no runs can be stored. Call it before a study starts.
 
-    A server is asked once, by MLflow's own client, so that its tokens, passwords and certificates count. Of a database
-    server only the driver and the connection are tried, since creating its tables takes seconds.
+    A server gets one request by MLflow's own client, with its tokens, passwords and certificates. For a database server
+    only the driver and the connection are tried, since creating its tables takes seconds.
     """
     check_address(uri)
     if sqlite_file(uri) is not None or uri.startswith("databricks"):
@@ -133,21 +133,21 @@ def publish_views(uri: str, study_dir: Path, base: str, experiment: str = EXPERI
         experiment_id = StudyRuns(uri, experiment, study_id).publish_views(study_id)
     if experiment_id is None:
         raise UserError(
-            f"{redact(uri)} holds no runs of the study in {study_dir}. Allowed: a study that was run with this "
+            f"{redact(uri)} contains no runs of the study in {study_dir}. Allowed: a study that was run with this "
             "tracking address. Do: run it, or set MLFLOW_TRACKING_URI to the address it was run with."
         )
     return {view.name: view.address(base, experiment_id, study_id) for view in load_views()}
 
 
 def quieten() -> None:
-    """Silence what MLflow says about itself (schema migrations); its warnings stay."""
+    """Silence MLflow's messages about itself (schema migrations); its warnings are still shown."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
 def environment(settings: dict[str, str]) -> Iterator[None]:
-    """Set some environment variables for a while: MLflow reads its settings there."""
+    """Set environment variables within the context: MLflow reads its settings there."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

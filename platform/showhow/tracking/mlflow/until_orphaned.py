@@ -1,7 +1,7 @@
-"""Runs a command until it ends or until whoever started this ends, even by SIGKILL. Started by server.py as a script.
+"""Runs a command until it ends or until the starting process ends, even by SIGKILL. Started by server.py as a script.
 
-The starter holds the other end of standard input; when that pipe closes, the whole process group is told to end. It
-ends itself only when every process of the command has ended, so who waits for it knows that nothing is left.
+The starting process has the other end of standard input; when that pipe closes, the process group gets SIGTERM. This
+process ends only when every process of the command has ended, so that waiting for it is enough.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import threading
 import time
 
 _GRACE_SECONDS = 5.0
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2): grandchildren whose parent ended become ours, so that we can wait for them
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2): orphaned grandchildren become ours, so that we can wait for them
 
 
 def _end_with_the_starter() -> None:

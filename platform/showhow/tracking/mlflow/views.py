@@ -1,9 +1,9 @@
 """The pages of the MLflow UI that `showhow ui` opens: readable JSON in `dashboards/`, turned into MLflow's view state.
 
-MLflow 3.17 reads a shared view from an experiment tag `mlflow.sharedViewState.KEY` (JSON) when the page's address says
-`?viewStateShareKey=KEY`. Such a view holds filter, order, columns, grouping and charts; what the address itself can say
-is only filter and order. The names are those of MLflow's own page (mlflow/server/js, ExperimentPageUIState and
-ExperimentPageSearchFacetsState); there is no other documentation. Pure: tags are set by whoever has a client.
+MLflow 3.17 reads a shared view from an experiment tag `mlflow.sharedViewState.KEY` (JSON) when the page's address
+contains `?viewStateShareKey=KEY`. Such a view contains filter, order, columns, grouping and charts; the address itself
+can contain only filter and order. The names are those of MLflow's own page (mlflow/server/js, ExperimentPageUIState and
+ExperimentPageSearchFacetsState); there is no other documentation. Pure: runs.py sets the tags.
 """
 
 from functools import cache
@@ -63,7 +63,7 @@ class View(BaseModel):
         return columns | {chart.metric for chart in self.charts} | {self.order_by}
 
     def state(self, study_id: str) -> str:
-        """Return the view of one study as the JSON that MLflow keeps in the tag."""
+        """Return the view of one study as the JSON that MLflow stores in the tag."""
         state: dict[str, Json] = {
             "searchFilter": self.filter.replace("{study_id}", study_id),
             "orderByKey": f"metrics.`{self.order_by}`",
@@ -77,7 +77,7 @@ class View(BaseModel):
             "columnWidths": {**_FIRST_COLUMNS, **{column.key(): column.width for column in self.columns}},
             "runsHiddenMode": "SHOW_ALL",
             "groupBy": self._group_by(),
-            "useGroupedValuesInCharts": False,  # a mean over the runs still going dips when solved ones end
+            "useGroupedValuesInCharts": False,  # a mean over the unfinished runs drops when solved ones end
             "hideEmptyCharts": True,
             "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
         }
@@ -94,7 +94,7 @@ class View(BaseModel):
         return fingerprint([self.name, study_id])
 
     def tag(self, study_id: str) -> str:
-        """Return the name of the experiment tag that holds the view's state."""
+        """Return the name of the experiment tag with the view's state."""
         return f"mlflow.sharedViewState.{self.key(study_id)}"
 
     def address(self, base: str, experiment_id: str, study_id: str) -> str:

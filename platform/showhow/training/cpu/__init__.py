@@ -1,8 +1,8 @@
-"""The fast path of small models on CPUs, behind one door.
+"""The fast path of small models on CPUs; other packages import only the names listed here.
 
-Llama and t5 models train and answer here by a few compiled operations (native.cpp). The rest of the house asks, and
-gets None for what this path is not written for: an adapter, recomputed activations, shared-out weights, a GPU, another
-architecture, a machine without a C++ compiler. Then it takes transformers' own modules.
+Llama and t5 models are trained and write replies here with a few compiled operations (native.cpp). The functions return
+None for what this path does not support: an adapter, recomputed activations, partitioned weights, a GPU, another
+architecture, a machine without a C++ compiler. The caller then uses transformers' own modules.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["fast_decoder", "lean_logits", "lean_loss"]
 
 
 def fast_decoder(model: torch.nn.Module, start: int) -> Decoder | None:
-    """Return what decodes a model's replies; start: the token that a T5's decoder begins with."""
+    """Return the fast decoder of a model, None where there is none; start: the first token of a T5's decoder."""
     found: Any = model
     if LlamaDecoder.reads(found):
         return LlamaDecoder(found)

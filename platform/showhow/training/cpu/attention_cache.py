@@ -1,7 +1,7 @@
-"""What writes replies: the protocol of a decoder, and the arithmetic that the lean ones share.
+"""The cache of keys and values, and the arithmetic that the lean decoders share.
 
-A lean decoder reads the weights of a transformers model once and then takes one token a row with as few operations as
-there are: on a small model, the mask, the output objects, the copies of grown caches and the casts that transformers
+A lean decoder reads the weights of a transformers model once and then takes one token per row with as few operations as
+possible: on a small model, the mask, the output objects, the copies of grown caches and the casts that transformers
 makes in each step cost more than the matrix products (docs/performance.md).
 """
 
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from showhow.training.cpu.native import Reading, can_compute, needed
 
-# Up to so many token ids, what the first layer makes of each is worked out once and then looked up: before attention
-# a token's place plays no part. A seventh of a two-layer llama's arithmetic.
+# For vocabularies up to this size, the first layer's projections of each token are computed once and then looked up:
+# before attention they do not depend on the position. This saves a seventh of a two-layer llama's arithmetic.
 TABLE_VOCABULARY = 512
 
-_LANES = 16  # of native.cpp: places are whole lanes
+_LANES = 16  # of native.cpp: the number of places is a multiple of it
 _LEAST_PLACES = 64
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Of an attention layer: how many numbers a head has. There may be fewer heads of keys than of queries, each then
-    serving several (grouped queries, arXiv 2305.13245)."""
+    """The heads of an attention layer, and their width. There may be fewer heads of keys than of queries, each then
+    shared by several (grouped queries, arXiv 2305.13245)."""
 
     queries: int
     keys: int
@@ -34,9 +34,9 @@ class Heads:
 
 @dataclass(frozen=True)
 class View:
-    """What the queries of a batch see: the first of each row `places` of them, the next one more each. begins: of each
-    row, the place of the first key that is no padding. ends: of each row, how many places there are at most. added: to
-    the scores."""
+    """The keys that the queries of a batch attend to: the first query of each row to `places` keys, each further query
+    to one more. begins: for each row, the place of the first key that is not padding. ends: for each row, the number of
+    places at most. added: to the scores."""
 
     places: int
     scale: float = 1.0
@@ -47,18 +47,18 @@ class View:
 
 
 class AttentionCache:
-    """Keys and values of all layers of a batch, in the type of matrix products, as native.cpp lays them."""
+    """Keys and values of all layers of a batch, in the computing type, in native.cpp's memory format."""
 
     def __init__(self, layers: int, heads: Heads, dtype: torch.dtype) -> None:
         self._heads, self._dtype = heads, dtype
         self._layers = [(torch.empty(0), torch.empty(0))] * layers
 
     def extend(self, layer: int, start: int, keys: Tensor, values: Tensor, turns: Tensor | None = None) -> None:
-        """Write keys and values, each batch x new x (heads x width), from place `start` on. turns: of each token, see
-        kernels.Looking. A layer's first call, with start 0, makes the room."""
+        """Write keys and values, each batch x new x (heads x width), starting at place `start`. turns: of each token,
+        see kernels.Looking. A layer's first call, with start 0, allocates the memory."""
         batch, new = keys.shape[:2]
         if start == 0 or start + new > self._layers[layer][1].shape[2]:
-            self._make_room(layer, batch, start, start + new)
+            self._allocate(layer, batch, start, start + new)
         all_keys, all_values = self._layers[layer]
         sizes = batch, self._heads.keys, self._heads.width, all_values.shape[2], start, new
         needed()("remember", self._dtype, *sizes, keys, values, keys.stride(1), turns, all_keys, all_values)
@@ -87,10 +87,10 @@ class AttentionCache:
         return result
 
     def keep(self, rows: Int64[Tensor, " kept"]) -> None:
-        """Forget all rows but these."""
+        """Drop all rows but these."""
         self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
 
-    def _make_room(self, layer: int, batch: int, used: int, needed_places: int) -> None:
+    def _allocate(self, layer: int, batch: int, used: int, needed_places: int) -> None:
         blocks, width = -(-max(_LEAST_PLACES, 2 * needed_places) // _LANES), self._heads.width
         keys = torch.zeros(batch, self._heads.keys, blocks, width, _LANES, dtype=self._dtype)
         values = torch.zeros(batch, self._heads.keys, blocks * _LANES, width, dtype=self._dtype)
@@ -101,17 +101,17 @@ class AttentionCache:
 
 
 def lean(device: torch.device) -> torch.autocast:
-    """Return the context of a lean decoder's arithmetic: its types are its own choice."""
+    """Return the context of a lean decoder's arithmetic, without autocast: the decoder chooses its types itself."""
     return torch.autocast(device.type, enabled=False)
 
 
 def can_be_lean(model: Any) -> bool:
-    """True where the compiled operations are: on a CPU, in a type that they know."""
+    """True where the compiled operations are available: on a CPU, in a type that they support."""
     return model.device.type == "cpu" and can_compute(computed_type(model))
 
 
 def computed_type(model: torch.nn.Module) -> torch.dtype:
-    """Return the type of the matrix products: autocast's if it is on, else that of the weights."""
+    """Return the computing type of matrix products: autocast's if it is on, else that of the weights."""
     one: Any = next(model.parameters())
     on = torch.is_autocast_enabled(one.device.type)
     return torch.get_autocast_dtype(one.device.type) if on else one.dtype

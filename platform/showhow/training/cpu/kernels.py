@@ -1,9 +1,9 @@
-"""The layers of llama and t5 with their gradients written out by hand: attention, feed-forward, norm, cross-entropy.
+"""The layers of llama and t5 with hand-written gradients: attention, feed-forward, norm, cross-entropy.
 
 A small model on a CPU spends more time in elementwise operations, in casting weights and in passing tensors between
-operations than in matrix products. A layer here is one node of the graph: a few matrix products by torch, and between
-them the compiled operations of native.py. What is computed is the same: the stream of hidden states, norm statistics
-and softmax in float32, matrix products in `dtype`, float32 or bfloat16.
+operations than in matrix products. A layer here is one node of the graph: a few matrix products by torch, and the
+compiled operations of native.py between them. The result is the same: the stream of hidden states, norm statistics and
+softmax are in float32, matrix products in `dtype`, which is float32 or bfloat16.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,18 @@ from showhow.training.cpu.native import needed
 
 Hidden = Float[Tensor, "batch length size"]
 
-_LANES = 16  # of native.cpp: rows of shares are whole lanes
+_LANES = 16  # of native.cpp: the length of a row of shares is a multiple of it
 
 
 @dataclass(frozen=True)
 class Looking:
-    """How a layer attends. epsilon: of its norm. scale: of the scores. added: to the scores, in float32. is_causal:
-    what comes after a token is not seen, whatever is added. first: the tokens from this one on are answered for, those
-    before it only looked at. turns: rotary positions (Su et al., arXiv 2104.09864), by which number i and number
-    i + width / 2 of a query and of a key are multiplied as one complex number: the cosines of each number of a head,
-    and the sines, those of the first half negated."""
+    """How a layer attends.
+
+    epsilon: of its norm. scale: of the scores. added: to the scores, in float32. is_causal: a token does not attend to
+    later ones, whatever is added. first: the first token with a query; those before it are only keys and values. turns:
+    rotary positions (Su et al., arXiv 2104.09864), by which numbers i and i + width / 2 of a query and of a key are
+    multiplied as one complex number: the cosines for each number of a head, and the sines, negated in the first
+    half."""
 
     heads: int
     epsilon: float
@@ -45,7 +47,7 @@ class Looking:
 
 
 def rotary_turns(angles: Float[Tensor, "*places pairs"]) -> Float[Tensor, "*places two width"]:
-    """Return what turns by these angles: see Looking.turns."""
+    """Return the cosines and sines of these angles in the format of Looking.turns."""
     cosines, sines = angles.cos(), angles.sin()
     return torch.stack([torch.cat([cosines, cosines], -1), torch.cat([-sines, sines], -1)], dim=-2)
 
@@ -58,12 +60,12 @@ def attend(
     bias: Float[Tensor, "heads queries keys"] | None = None,
     embedded: tuple[Float[Tensor, "vocabulary size"], Int64[Tensor, "batch length"]] | None = None,
 ) -> Hidden:
-    """Return hidden[:, first:] + what multi-head attention (Vaswani et al., arXiv 1706.03762, section 3.2) makes of the
-    normed hidden states, looking at themselves, or at `others`, which are in `dtype`.
+    """Return hidden[:, first:] + multi-head attention (Vaswani et al., arXiv 1706.03762, section 3.2) of the normed
+    hidden states to themselves, or to `others`, which are in `dtype`.
 
-    weights: of the norm, queries, keys, values and output. bias: the part of `added` that learns; it is given for its
-    gradient and not added again. embedded: the embeddings and tokens that the hidden states are; what has been worked
-    out for each symbol is then looked up for its tokens."""
+    weights: of the norm, queries, keys, values and output. bias: the learned part of `added`; it is passed for its
+    gradient and not added again. embedded: embeddings and tokens, where the hidden states are embedded tokens; the
+    projections are then computed once for each symbol and looked up for its tokens."""
     symbols, tokens = (None, None) if embedded is None else embedded
     result: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
         how, hidden, symbols, tokens, others, bias, *weights
@@ -77,8 +79,8 @@ def feed_forward(
     weights: tuple[Tensor, ...],
     dtype: torch.dtype,
 ) -> Hidden:
-    """Return hidden + down(relu(up(x))), or hidden + down(silu(gate(x)) * up(x)) (Shazeer, arXiv 2002.05202) where
-    there are three weights: x is hidden, normed with a weight and an epsilon; weights: gate if any, up, down."""
+    """Return hidden + down(relu(up(x))), or with three weights hidden + down(silu(gate(x)) * up(x)) (Shazeer, arXiv
+    2002.05202). x is hidden, normed with a weight and an epsilon; weights: gate if there is one, up, down."""
     result: Tensor = _FeedForward.apply(norm[1], dtype, hidden, norm[0], *weights)  # type: ignore[no-untyped-call]
     return result
 
@@ -209,7 +211,7 @@ class _CrossEntropy(Function):
 def _norm_backward(
     gradient: Tensor, hidden: Tensor, weight: Tensor, scales: Tensor, passed: Tensor | None, first: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of hidden, to which is added what was `passed` by the tokens from `first` on, and weight."""
+    """Return the gradients of hidden and of weight; `passed` is added to the former for the tokens from `first` on."""
     to_hidden, to_weight = torch.empty_like(hidden), torch.empty_like(weight)
     arguments = gradient, hidden, weight, scales, passed, to_hidden, to_weight
     needed()("norm_backward", gradient.dtype, *hidden.shape, first, *arguments)
@@ -217,13 +219,13 @@ def _norm_backward(
 
 
 def _parts(rows: Tensor, seen: Tensor | None) -> tuple[Tensor, ...]:
-    """Return queries, keys and values, which stand side by side."""
+    """Return queries, keys and values, which are concatenated in the last dimension."""
     return rows.chunk(3, -1) if seen is None else (rows, *seen.chunk(2, -1))
 
 
 def _attended(how: Looking, rows: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return each query's shares of the keys, batch x heads x queries x keys (up to whole lanes), and batch x queries x
-    (heads x width), what they make of the values."""
+    """Return the attention weights of each query, batch x heads x queries x keys (padded to a multiple of _LANES), and
+    the weighted values, batch x queries x (heads x width)."""
     queries, keys, values = _parts(rows, seen)
     sizes = _sizes(how, queries, keys)
     shares = torch.empty(sizes.batch, sizes.heads, sizes.queries, -(-sizes.keys // _LANES) * _LANES)
@@ -235,7 +237,7 @@ def _attended(how: Looking, rows: Tensor, seen: Tensor | None) -> tuple[Tensor, 
 def _attended_backward(
     how: Looking, gradient: Tensor, rows: Tensor, seen: Tensor | None, shares: Tensor, has_bias: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the gradients of rows, of what was seen, and of the bias."""
+    """Return the gradients of rows, of seen, and of the bias."""
     inputs = _parts(rows, seen)
     to_rows, to_seen = torch.empty_like(rows), None if seen is None else torch.empty_like(seen)
     sizes = _sizes(how, *inputs[:2])

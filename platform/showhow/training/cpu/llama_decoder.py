@@ -1,4 +1,4 @@
-"""Writes replies with the weights of a transformers llama (arXiv 2302.13971), lean: see decoder.py."""
+"""The lean decoder of a transformers llama (arXiv 2302.13971): see attention_cache.py."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +21,13 @@ from showhow.training.cpu.attention_cache import (
 from showhow.training.cpu.kernels import rotary_turns
 from showhow.training.cpu.native import needed
 
-# Rotary positions whose frequencies depend on nothing but the configuration.
+# Rotary positions whose frequencies depend only on the configuration.
 _ROTARY_KINDS = ("default", "linear", "llama3")
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """Weights as they are used: what has the same input is one matrix."""
+    """Weights as they are used: those with the same input are one matrix."""
 
     attention_norm: Tensor
     queries_keys_values: Tensor
@@ -38,7 +38,7 @@ class _Layer:
 
 
 class LlamaDecoder:
-    """A decoder of a llama (see Decoder). The weights are those at the time it was made."""
+    """A decoder of a llama (see Decoder). The weights are those at the time it was created."""
 
     pads_on_the_left = True
 
@@ -61,8 +61,8 @@ class LlamaDecoder:
 
     @staticmethod
     def reads(model: Any) -> bool:
-        """True for a llama on a CPU of which this file knows every weight and setting: no biases, adapters or other
-        norms."""
+        """True for a llama on a CPU with only weights and settings that this file supports: no biases, adapters or
+        other norms."""
         if type(model) is not LlamaForCausalLM or model.config.hidden_act != "silu" or not can_be_lean(model):
             return False
         names = {name for name, _ in model.named_parameters()} - {"lm_head.weight"}
@@ -72,20 +72,20 @@ class LlamaDecoder:
     def begin(
         self, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch prompt"]
     ) -> Float[Tensor, "batch vocabulary"]:
-        """Read prompts, padded on the left (see Decoder). Only differences of positions count, so a row's padding may
-        shift them."""
+        """Read prompts, padded on the left (see Decoder). Only differences of positions matter, so padding may shift
+        them."""
         self._cache, self._length = AttentionCache(len(self._layers), self._heads, self._dtype), 0
         self._begins = None if bool(mask.all()) else mask.argmax(dim=1)
         with lean(tokens.device):
             return self._read(tokens)
 
     def advance(self, following: Int64[Tensor, " batch"]) -> Float[Tensor, "batch vocabulary"]:
-        """Take a token a row (see Decoder)."""
+        """Take one token per row (see Decoder)."""
         with lean(following.device):
             return self._read(following[:, None])
 
     def keep(self, rows: Int64[Tensor, " kept"]) -> None:
-        """Forget all other rows (see Decoder)."""
+        """Drop all other rows (see Decoder)."""
         self._cache.keep(rows)
         if self._begins is not None:
             self._begins = self._begins[rows]
@@ -103,7 +103,7 @@ class LlamaDecoder:
                 found = self._queries_keys_values(x, layer)
             queries, keys, values = torch.split(found, sizes, dim=-1)
             self._cache.extend(index, start, keys, values, turns)
-            if index == len(self._layers) - 1 and new > 1:  # what comes after all but the last token is not asked for
+            if index == len(self._layers) - 1 and new > 1:  # only the logits after the last token are needed
                 x, queries, turns, seen = x[:, -1:], queries[:, -1:].contiguous(), turns[-1:], self._length
             view = View(seen, heads.width**-0.5, turns, begins=self._begins)
             x = native.add(x, linear(self._cache.read(index, queries, view), layer.attention_output))
@@ -112,7 +112,7 @@ class LlamaDecoder:
         return linear(self._normed(x[:, -1].contiguous(), self._norm), self._output)
 
     def _turns_until(self, end: int) -> Float[Tensor, "places two width"]:
-        """Return what turns queries and keys by their positions (RoFormer, arXiv 2104.09864; see kernels.Looking)."""
+        """Return the rotary positions of the places before `end` (RoFormer, arXiv 2104.09864; see kernels.Looking)."""
         if end > len(self._turns):
             angles = torch.outer(torch.arange(2 * end), self._frequencies)
             self._turns = rotary_turns(angles)

@@ -1,9 +1,9 @@
-"""The loss of llama and t5 models on a CPU in few operations: what `transformers` computes, without its detours.
+"""The loss of llama and t5 models on a CPU in few operations: the loss of `transformers`, with less overhead.
 
-A model stays what it is, a transformers model with its parameters; only the way from a batch to its loss is written
-again, over those same parameters, and is compared with transformers' own in the tests. What is left out changes no
-loss: logits of tokens that have no label, all of the last layer that only such tokens need, masks of padding that a
-causal model never looks at.
+The model remains a transformers model with its parameters; only the computation from a batch to its loss is implemented
+again, with the same parameters, and the tests compare it with transformers' own. What is left out changes no loss: the
+logits of tokens without a label, the part of the last layer that only such tokens need, and the mask of padding that a
+causal model never attends to.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from showhow.training.batches import IGNORED, Batch
 from showhow.training.cpu import native
 from showhow.training.cpu.kernels import Hidden, Looking, attend, cross_entropy, feed_forward, normed, rotary_turns
 
-# Added to the score of a key that must not be seen.
+# Added to the score of a key that is masked.
 _NEVER = torch.finfo(torch.float32).min
 
 LabelledLogits = tuple[Tensor, Int64[Tensor, "batch length"]]
@@ -27,8 +27,8 @@ Logits = Callable[[Any, Batch, torch.dtype], LabelledLogits]
 
 
 def lean_loss(model: torch.nn.Module, batch: Batch, dtype: torch.dtype) -> Tensor | None:
-    """Return the summed cross-entropy (nats) over a batch's labels, its matrix products in such a type; None where
-    `lean_logits` is."""
+    """Return the summed cross-entropy (nats) over a batch's labels, with matrix products in `dtype`; None where
+    `lean_logits` returns None."""
     logits = lean_logits(model, dtype)
     if logits is None:
         return None
@@ -37,10 +37,11 @@ def lean_loss(model: torch.nn.Module, batch: Batch, dtype: torch.dtype) -> Tenso
 
 
 def lean_logits(model: torch.nn.Module, dtype: torch.dtype = torch.float32) -> Logits | None:
-    """Return the function that gives a batch's logits, batch x length x vocabulary, with the label of each, for the
-    columns from the first one on in which a row has a label; matrix products are in such a type, and autocast must be
-    off. None for models that it is not written for (with adapters, or that are to recompute activations), where there
-    is no compiler for its operations, and on GPUs, where transformers' own attention is fast."""
+    """Return the function that computes a batch's logits, batch x length x vocabulary, and their labels, for the
+    columns from the first one in which any row has a label. Matrix products are in `dtype`, and autocast must be off.
+
+    None for models that it does not support (with adapters or recomputed activations), where there is no compiler for
+    its operations, and on GPUs, where transformers' own attention is fast."""
     one = next(model.parameters())
     if one.device.type != "cpu" or one.dtype != torch.float32 or not native.can_compute(dtype):
         return None
@@ -70,9 +71,9 @@ def _is_plain_t5(model: Any) -> bool:
 
 
 def llama_logits(model: LlamaForCausalLM, batch: Batch, dtype: torch.dtype) -> LabelledLogits:
-    """See `lean_logits`. Padding must stand on the right, where a causal model never looks at it; a mask of four
+    """See `lean_logits`. Padding must be on the right, where a causal model never attends to it; a mask of four
     dimensions (packed examples) is added to the scores."""
-    # The last token predicts nothing, and in the last layer only tokens before a label are worth a row.
+    # The last token predicts nothing, and the last layer needs rows only for tokens before a label.
     tokens, labels = batch["input_ids"][:, :-1].contiguous(), batch["labels"][:, 1:]
     first = int((labels != IGNORED).any(0).int().argmax())
     body, heads = model.model, model.config.num_attention_heads
@@ -112,7 +113,7 @@ def t5_logits(model: T5ForConditionalGeneration, batch: Batch, dtype: torch.dtyp
 
 
 def t5_encoded(model: Any, tokens: Int64[Tensor, "batch length"], mask: Tensor, dtype: torch.dtype) -> Hidden:
-    """Return what a T5's encoder makes of questions, by its own code where it is another than the first T5's."""
+    """Return the output of a T5's encoder, by transformers' own code where the model is not an original T5."""
     if model.config.feed_forward_proj == "relu" and model.dtype == torch.float32:
         with torch.autocast("cpu", enabled=False):
             return _t5_stack(model.encoder, tokens, mask.bool()[:, None, None], None, dtype)
@@ -126,30 +127,30 @@ def _t5_stack(
     encoded: tuple[Hidden, Bool[Tensor, "batch 1 1 keys"]] | None,
     dtype: torch.dtype,
 ) -> Hidden:
-    """Return the normed outputs of an encoder, or of a decoder, causal, that also looks at what was `encoded`."""
+    """Return the normed outputs of an encoder, or of a causal decoder that also attends to `encoded`."""
     length = tokens.shape[1]
     hidden, embedded = _embedded(stack.embed_tokens, tokens)
     first, epsilon = stack.block[0].layer[0].SelfAttention, stack.final_layer_norm.variance_epsilon
     bias = first.compute_bias(length, length)[0]
     added = bias.detach()[None] if visible is None else torch.where(visible, bias.detach(), _NEVER)
-    at_itself = Looking(first.n_heads, epsilon, dtype, added=added.contiguous(), is_causal=visible is None)
+    to_itself = Looking(first.n_heads, epsilon, dtype, added=added.contiguous(), is_causal=visible is None)
     if encoded is not None:
         seen = torch.where(encoded[1], 0.0, _NEVER).expand(-1, -1, length, -1).contiguous()
-        at_encoded = Looking(first.n_heads, epsilon, dtype, added=seen)
+        to_encoded = Looking(first.n_heads, epsilon, dtype, added=seen)
     for block in stack.block:
         weights = _t5_weights(block.layer[0], block.layer[0].SelfAttention)
-        hidden = attend(at_itself, hidden, weights, bias=bias, embedded=embedded)
+        hidden = attend(to_itself, hidden, weights, bias=bias, embedded=embedded)
         embedded = None
         if encoded is not None:
             weights = _t5_weights(block.layer[1], block.layer[1].EncDecAttention)
-            hidden = attend(at_encoded, hidden, weights, others=encoded[0])
+            hidden = attend(to_encoded, hidden, weights, others=encoded[0])
         norm, part = block.layer[-1].layer_norm, block.layer[-1].DenseReluDense
         hidden = feed_forward(hidden, (norm.weight, epsilon), (part.wi.weight, part.wo.weight), dtype)
     return normed(hidden, stack.final_layer_norm.weight, epsilon, dtype)
 
 
 def _embedded(embeddings: torch.nn.Embedding, tokens: Int64[Tensor, "batch length"]) -> tuple[Hidden, Any]:
-    """Return hidden states, and embeddings and tokens where there are fewer symbols than tokens: see `attend`."""
+    """Return hidden states, and embeddings and tokens where there are fewer symbols than tokens (see `attend`)."""
     weight = embeddings.weight
     return embeddings(tokens), (weight, tokens) if len(weight) < tokens.numel() else None
 

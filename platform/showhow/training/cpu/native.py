@@ -1,7 +1,8 @@
-"""The compiled operations of kernels.py: native.cpp, made for the processor it runs on, and called without copies.
+"""The compiled operations of kernels.py: native.cpp, compiled for the processor it runs on, and called without copies.
 
-The first process that needs it calls the machine's C++ compiler (2 seconds, once for a machine: the result is kept in
-the user's cache folder). Where there is none, `compiled()` is None, and models run as transformers has them.
+The first process that needs it calls the machine's C++ compiler (2 seconds, once per machine: the result is cached in
+the user's cache folder). Where there is no compiler, `compiled()` returns None, and models run by transformers' own
+code.
 """
 
 import ctypes
@@ -22,14 +23,14 @@ from showhow.machines import machine
 
 _SOURCE = Path(__file__).with_name("native.cpp")
 _OPTIONS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
-# torch brings its own library of OpenMP on Linux, which a library that needs one finds loaded.
+# On Linux torch loads its own OpenMP library, which the compiled library then uses.
 _PARALLEL = ("-fopenmp",) if platform.system() == "Linux" else ()
 _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _MOST_SECONDS = 120
 
 
 class Looking(ctypes.Structure):
-    """How a layer attends: native.cpp's struct, field by field."""
+    """How a layer attends: the struct of native.cpp, field by field."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("batch", "heads", "queries", "keys", "width", "first", "is_causal")),
@@ -43,7 +44,7 @@ class Looking(ctypes.Structure):
 
 
 class Reading(ctypes.Structure):
-    """How a token that is being written looks back: native.cpp's struct, field by field."""
+    """How a new token attends to the cache: the struct of native.cpp, field by field."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("batch", "heads", "key_heads", "width", "places", "start", "tokens")),
@@ -54,7 +55,7 @@ class Reading(ctypes.Structure):
     )
 
 
-# Of each function: sizes (i), numbers (f), addresses of tensors or None (p), structs (l, r).
+# The arguments of each function: sizes (i), numbers (f), addresses of tensors or None (p), structs (l, r).
 _FUNCTIONS = {
     "norm": "iippfpp",
     "norm_backward": "iiiippppppp",
@@ -94,24 +95,24 @@ class Functions:
             self._functions[name, dtype] = function
 
     def __call__(self, name: str, dtype: torch.dtype, *arguments: Argument) -> None:
-        """Call the function for matrix products of a type: float32 or bfloat16."""
+        """Call the function for matrix products in `dtype`: float32 or bfloat16."""
         self._functions[name, dtype](*(one.data_ptr() if isinstance(one, Tensor) else one for one in arguments))
 
     def norm(self, hidden: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return hidden states divided by their root mean square and times the weight, in `dtype`, and what they were
-        divided by, inverted. hidden, weight: float32."""
+        """Return hidden states divided by their root mean square and times the weight, in `dtype`, and the inverses of
+        the root mean squares. hidden, weight: float32."""
         result, scales = torch.empty(hidden.shape, dtype=dtype), torch.empty(hidden.shape[:-1])
         self("norm", dtype, scales.numel(), hidden.shape[-1], hidden, weight, epsilon, result, scales)
         return result, scales
 
     def add(self, hidden: Tensor, more: Tensor) -> Tensor:
-        """Return the sum, in float32, as `hidden` is."""
+        """Return the sum in float32, the type of `hidden`."""
         result, hidden = torch.empty(more.shape), hidden.contiguous()
         self("add", more.dtype, more.numel(), hidden, more, result)
         return result
 
     def gate(self, both: Tensor) -> Tensor:
-        """Return silu(first half) times second half, of each row."""
+        """Return silu(first half) times second half for each row."""
         size = both.shape[-1] // 2
         result = both.new_empty(*both.shape[:-1], size)
         self("gate", both.dtype, result.numel() // size, size, both, result)
@@ -119,12 +120,12 @@ class Functions:
 
 
 def can_compute(dtype: torch.dtype) -> bool:
-    """True if the operations are there, for matrix products of this type."""
+    """True if the operations are available for matrix products in `dtype`."""
     return dtype in _SUFFIXES and compiled() is not None
 
 
 def needed() -> Functions:
-    """Return the compiled operations; whoever calls it has asked `can_compute`."""
+    """Return the compiled operations; the caller has checked `can_compute`."""
     functions = compiled()
     if functions is None:
         raise RuntimeError("there is no C++ compiler to make the operations of native.cpp")
@@ -133,37 +134,37 @@ def needed() -> Functions:
 
 @functools.cache
 def compiled() -> Functions | None:
-    """Return the compiled operations, or None where there is no compiler that can make them."""
+    """Return the compiled operations, or None where no compiler can compile them."""
     compiler = machine.compiler()
     if compiler is None:
         return None
     command = (compiler, *_OPTIONS, *_PARALLEL, str(_SOURCE))
     try:
-        return Functions(_made(command))
+        return Functions(_library(command))
     except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: there is no home folder
         return None
 
 
-def _made(command: tuple[str, ...]) -> Path:
-    """Return the library, made if it is not in the cache. Of processes that make it at once the last one's stays.
-    Raises PermissionError for a folder that others can write to: what lies there would be run."""
+def _library(command: tuple[str, ...]) -> Path:
+    """Return the library, compiled if it is not in the cache. If several processes compile it at once, the last one's
+    file remains. Raises PermissionError for a folder that others can write to, as its files are executed."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "showhow"
     key = hashlib.sha256(b"\0".join([_SOURCE.read_bytes(), " ".join(command).encode(), _processor()]))
-    made = folder / f"native-{key.hexdigest()[:24]}.so"
+    library = folder / f"native-{key.hexdigest()[:24]}.so"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     state = folder.stat()
     if state.st_uid != os.getuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(f"{folder} is open to others")
-    if not made.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as making:
-            new = Path(making) / made.name
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as partial:
+            new = Path(partial) / library.name
             subprocess.run([*command, "-o", str(new)], check=True, capture_output=True, timeout=_MOST_SECONDS)
-            new.replace(made)
-    return made
+            new.replace(library)
+    return library
 
 
 def _processor() -> bytes:
-    """Return what tells this processor from others: a home folder may be shared by several machines."""
+    """Return a description that identifies the processor model: several machines may share a home folder."""
     described = Path("/proc/cpuinfo")
     if not described.exists():
         return f"{platform.machine()} {platform.processor()}".encode()

@@ -1,4 +1,4 @@
-"""Writes replies with the weights of a transformers T5 (arXiv 1910.10683) or T5 1.1, lean: see decoder.py."""
+"""The lean decoder of a transformers T5 (arXiv 1910.10683) or T5 1.1: see attention_cache.py."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from showhow.training.cpu.native import needed
 
 @dataclass(frozen=True)
 class _Layer:
-    """Weights as they are used: what has the same input is one matrix. gate is None in a T5 that is not gated."""
+    """Weights as they are used: those with the same input are one matrix. gate is None in a T5 that is not gated."""
 
     self_norm: Tensor
     queries_keys_values: Tensor
@@ -41,7 +41,7 @@ class _Layer:
 
 
 class T5Decoder:
-    """A decoder of a T5 (see Decoder). The weights are those at the time it was made."""
+    """A decoder of a T5 (see Decoder). The weights are those at the time it was created."""
 
     pads_on_the_left = False
 
@@ -53,7 +53,7 @@ class T5Decoder:
         self._model, self._start, self._activate = model, start, ACT2FN[config.dense_act_fn]
         self._embeddings = model.decoder.embed_tokens.weight.float()
         self._layers = [_read_layer(block, kind) for block in model.decoder.block]
-        # The norm's weight stands before the output matrix, and there the scale of the original T5 too.
+        # The scale of the original T5's outputs is applied with the weight of the last norm.
         self._norm = model.decoder.final_layer_norm.weight.float() * (
             config.d_model**-0.5 if config.scale_decoder_outputs else 1
         )
@@ -65,7 +65,7 @@ class T5Decoder:
 
     @staticmethod
     def reads(model: Any) -> bool:
-        """True for a T5 on a CPU of which this file knows every weight: no adapters."""
+        """True for a T5 on a CPU with only weights that this file supports: no adapters."""
         if type(model) is not T5ForConditionalGeneration or not can_be_lean(model):
             return False
         names = {name for name, _ in model.named_parameters() if not name.startswith("encoder.")}
@@ -85,9 +85,9 @@ class T5Decoder:
         return self.advance(torch.full_like(tokens[:, 0], self._start))
 
     def advance(self, following: Int64[Tensor, " batch"]) -> Float[Tensor, "batch vocabulary"]:
-        """Take a token a row (see Decoder)."""
+        """Take one token per row (see Decoder)."""
         self._length += 1
-        native, near = needed(), View(self._length, added=self._nearness())
+        native, written = needed(), View(self._length, added=self._distance_biases())
         question = View(self._prompt, ends=self._ends)
         with lean(following.device):
             x = embedding(following[:, None], self._embeddings)
@@ -98,20 +98,20 @@ class T5Decoder:
                     found = self._queries_keys_values(x, layer)
                 queries, keys, values = found.chunk(3, dim=-1)
                 self._written.extend(index, self._length - 1, keys, values)
-                x = native.add(x, linear(self._written.read(index, queries, near), layer.self_output))
+                x = native.add(x, linear(self._written.read(index, queries, written), layer.self_output))
                 queries = linear(self._normed(x, layer.question_norm), layer.queries)
                 x = native.add(x, linear(self._questions.read(index, queries, question), layer.question_output))
                 x = native.add(x, self._mlp(self._normed(x, layer.mlp_norm), layer))
             return linear(self._normed(x[:, 0], self._norm), self._output)
 
     def keep(self, rows: Int64[Tensor, " kept"]) -> None:
-        """Forget all other rows (see Decoder)."""
+        """Drop all other rows (see Decoder)."""
         self._written.keep(rows)
         self._questions.keep(rows)
         self._ends = self._ends[rows]
 
-    def _nearness(self) -> Float[Tensor, "heads places"]:
-        """Return what is added to the scores of the newest token: the bias of its distance to each before it."""
+    def _distance_biases(self) -> Float[Tensor, "heads places"]:
+        """Return the biases added to the scores of the newest token, by its distance to each token before it."""
         reach = self._distances.shape[-1]
         if self._length > reach:
             reach = 2 * self._length

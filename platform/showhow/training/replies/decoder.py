@@ -1,4 +1,4 @@
-"""What writes replies: the protocol of a decoder."""
+"""The protocol of decoders, which write replies."""
 
 from typing import Protocol
 
@@ -8,8 +8,8 @@ from torch import Tensor
 
 
 class Decoder(Protocol):
-    """Reads the prompts of a batch, then takes one token a row after another. Computes where the model is, in
-    autocast's type if it is on, else in the model's own."""
+    """Reads the prompts of a batch, then takes one token per row at a time. Computes on the model's device, in
+    autocast's type if it is on, else in the type of the weights."""
 
     device: torch.device
     pads_on_the_left: bool
@@ -17,10 +17,10 @@ class Decoder(Protocol):
     def begin(
         self, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch prompt"]
     ) -> Float[Tensor, "batch vocabulary"]:
-        """Forget the last batch, read prompts (mask is 0 on padding), and return the logits of what follows."""
+        """Drop the last batch, read prompts (mask is 0 on padding), and return the logits of the next token."""
 
     def advance(self, following: Int64[Tensor, " batch"]) -> Float[Tensor, "batch vocabulary"]:
-        """Take the next token of every row and return the logits of the one after it."""
+        """Take the next token of each row and return the logits of the one after it."""
 
     def keep(self, rows: Int64[Tensor, " kept"]) -> None:
-        """Forget all rows of the batch but these."""
+        """Drop all rows of the batch but these."""

@@ -1,4 +1,4 @@
-"""Writes replies with any model of transformers, by its own forward pass: for those that no lean decoder reads."""
+"""Decoders for any model of transformers, by its own forward pass: for models that no lean decoder supports."""
 
 import inspect
 from typing import Any
@@ -11,8 +11,8 @@ from showhow.training.adapter import bare, tuned_prompt
 
 
 class CausalDecoder:
-    """A decoder of a causal model (see Decoder). Models are told positions and that only the last logits are wanted
-    where they can be; ALiBi models such as BLOOM work positions out from the mask."""
+    """A decoder of a causal model (see Decoder). Positions, and that only the last logits are needed, are passed to
+    models that accept them; ALiBi models such as BLOOM compute positions from the mask."""
 
     pads_on_the_left = True
 
@@ -20,7 +20,7 @@ class CausalDecoder:
         self.device = next(model.parameters()).device
         self._prompt, self._model = tuned_prompt(model), bare(model)
         model = self._model
-        self._understood = set(inspect.signature(model.forward).parameters)
+        self._accepted = set(inspect.signature(model.forward).parameters)
 
     def begin(
         self, tokens: Int64[Tensor, "batch prompt"], mask: Int64[Tensor, "batch prompt"]
@@ -53,7 +53,7 @@ class CausalDecoder:
             attention_mask=self._mask if self._is_padded else None,
             past_key_values=self._cache,
             use_cache=True,
-            **{name: value for name, value in optional.items() if name in self._understood},
+            **{name: value for name, value in optional.items() if name in self._accepted},
         )
         self._cache = output.past_key_values
         logits: Tensor = output.logits[:, -1]
@@ -105,7 +105,8 @@ def _after_prompt(
     tokens: Int64[Tensor, "batch prompt"],
     mask: Int64[Tensor, "batch prompt"],
 ) -> tuple[dict[str, Tensor], Int64[Tensor, "batch tuned_and_prompt"]]:
-    """Return what a model reads, and its mask: tokens, or after the vectors of prompt tuning the vectors of tokens."""
+    """Return a model's inputs and their mask: tokens, or with prompt tuning its vectors and then those of the
+    tokens."""
     if prompt is None:
         return {"input_ids": tokens}, mask
     vectors = model.get_input_embeddings()(tokens)

@@ -1,7 +1,7 @@
-"""Files and folders that are there whole or not at all: written under a name that no other process uses, then moved.
+"""Files and folders that appear complete or not at all: written under a name that no other process uses, then moved.
 
-Several processes may make the same thing at once, on several machines that share a disk: the bytes are the same, and
-whose move comes last does not matter.
+Several processes may write the same thing at once, on several machines that share a disk: the bytes are the same, so it
+does not matter whose move comes last.
 """
 
 import os
@@ -16,8 +16,8 @@ _PARTIAL = ".partial"
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; at the end move the file to `path`, after an error remove it."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; at the end move the file to `path`, after an error remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _own_name(path)
     try:
@@ -28,11 +28,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(folder: Path, last_file: str) -> Iterator[Path]:
-    """Give an empty folder to write to; at the end move it to `folder`, after an error remove it.
+def atomic_folder(folder: Path, last_file: str) -> Iterator[Path]:
+    """Yield an empty folder to write to; at the end move it to `folder`, after an error remove it.
 
-    `last_file` is what the caller writes last: a folder without it was interrupted and makes way, one with it that
-    another process has put there meanwhile stays. Partial folders of dead processes of this machine are removed."""
+    `last_file` is the file that the caller writes last. An existing `folder` without it was interrupted and is
+    replaced; one with it was finished by another process meanwhile and is left. Partial folders of dead processes of
+    this machine are removed."""
     for abandoned in folder.parent.glob(f".{folder.name}.{platform.node()}-*{_PARTIAL}"):
         if not _lives(int(abandoned.name.removeprefix(f".{folder.name}.{platform.node()}-").partition("-")[0])):
             shutil.rmtree(abandoned, ignore_errors=True)
@@ -52,7 +53,7 @@ def _move_folder(partial: Path, folder: Path, last_file: str) -> None:
         shutil.rmtree(interrupted)
     try:
         partial.rename(folder)
-    except OSError:  # the other's folder is in the way
+    except OSError:  # another process's folder is there
         if not (folder / last_file).exists():
             raise
 
