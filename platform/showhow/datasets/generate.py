@@ -20,6 +20,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from showhow.datasets.atomic import atomic_folder
+from showhow.datasets.claims import claimed
 from showhow.datasets.examples import BLOCK_EXAMPLES, draw_block
 from showhow.datasets.manifest import MANIFEST, Derivation, Manifest, Shard, Source
 from showhow.errors import UserError
@@ -61,8 +62,10 @@ def generate(spec: DatasetSpec, home: Path, on_cluster: bool) -> Path:
     if manifest is not None:
         manifest.verify(folder)
         return folder
-    with atomic_folder(folder, MANIFEST) as partial:
-        _generate(spec, partial, on_cluster).write(partial)
+    with claimed(folder, folder / MANIFEST) as is_ours:  # another study may generate the same
+        if is_ours:
+            with atomic_folder(folder, MANIFEST) as partial:
+                _generate(spec, partial, on_cluster).write(partial)
     return folder
 
 
