@@ -150,7 +150,7 @@ def test_a_generation_killed_in_the_middle_leaves_nothing_that_looks_finished(tm
     assert process.returncode == -signal.SIGKILL
     assert Manifest.read(tmp_path / of.fingerprint) is None
     assert not (tmp_path / of.fingerprint).exists()
-    assert len(list(tmp_path.iterdir())) == 1  # what it left
+    assert len(list(tmp_path.iterdir())) == 2  # what it left: a partial folder and a claim
     folder, manifest = made(of, tmp_path)
     assert manifest.rows == 40_000
     assert list(tmp_path.iterdir()) == [folder]
