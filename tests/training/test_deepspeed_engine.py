@@ -12,6 +12,7 @@ from data_parallel import LLAMA, SHARE_ALL, STEPS, T5, Case, Result, plain, pret
 from safetensors.torch import load_file, save_file
 
 from showhow.datasets.tokenizer import symbol_tokenizer
+from showhow.errors import UserError
 from showhow.sections.adapter import Lora
 from showhow.tasks.base import Task
 
@@ -176,3 +177,13 @@ def test_in_bfloat16_only_roundings_differ(folder: Path, alone: Any, stage: int)
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_what_waits_in_main_memory_is_trained_alike(folder: Path, alone: Any, stage: int) -> None:
     assert_equal_steps(seen(folder, f"llama-{stage}-offloaded"), alone(Case(LLAMA)))
+
+
+def test_deepspeed_checks_the_names_and_values_of_a_persons_own_settings() -> None:
+    from showhow.training.deepspeed_engine import check_settings  # loads DeepSpeed
+
+    check_settings({"zero_optimization": {"overlap_comm": False, "reduce_bucket_size": "auto"}, "fp16": "of the study"})
+    with pytest.raises(UserError, match=r"sharding.deepspeed: DeepSpeed refuses overlap_com = true of .*Zero"):
+        check_settings({"zero_optimization": {"overlap_com": True}})
+    with pytest.raises(UserError, match=r'refuses reduce_bucket_size = "much" of '):
+        check_settings({"zero_optimization": {"reduce_bucket_size": "much"}})

@@ -105,7 +105,6 @@ def test_settings_as_transformers_users_write_them_say_nothing_else_than_the_stu
         ({"activation_checkpointing": {"profile": True}}, "(sharding.recompute_activations)"),
         ({"tensor_parallel": {"autotp_size": 2}}, "(only the batch is shared out over devices)"),
         ({"zero_optimisation": {"stage": 1}}, 'no setting zero_optimisation. Did you mean "zero_optimization"?'),
-        ({"zero_optimization": {"overlap_com": True}}, 'no setting overlap_com. Did you mean "overlap_comm"?'),
     ],
 )
 def test_what_contradicts_the_study_is_named_with_what_the_study_says(settings: dict[str, Any], said: str) -> None:

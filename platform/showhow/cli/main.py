@@ -162,6 +162,10 @@ def _load(chosen: argparse.Namespace) -> "Study":
 
 def _check(chosen: argparse.Namespace) -> int:
     study = _load(chosen)
+    if study.sharding.deepspeed:
+        from showhow.training.deepspeed_engine import check_settings  # loads torch and DeepSpeed: seconds
+
+        check_settings(study.sharding.deepspeed)
     from showhow.evidence.settings import axis_in_words
     from showhow.evidence.wording import counted, listed
 

@@ -10,7 +10,7 @@ added to that.
 Names are those of https://www.deepspeed.ai/docs/config-json/ and of DeepSpeed 0.19.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from showhow.errors import nearest
@@ -26,7 +26,8 @@ Path = tuple[str, ...]
 # Numbers communicated at a time: 200 MB in float32, enough to fill a fast link, and a tenth of DeepSpeed's default.
 _BUCKET = 50_000_000
 
-# Settings that the user may choose freely.
+# Sections that the user may fill freely. DeepSpeed checks what they contain (training.deepspeed_engine.check_settings),
+# but ignores a section that it does not know.
 _OPEN = (
     "aio",
     "comet",
@@ -82,39 +83,6 @@ _DECIDED = {
     "zero_allow_untested_optimizer": _OPTIMIZER,
     "zero_force_ds_cpu_optimizer": _OPTIMIZER,
 }
-ZERO_NAMES = (
-    "allgather_bucket_size",
-    "allgather_partitions",
-    "contiguous_gradients",
-    "enable_sanity_checks",
-    "ignore_unused_parameters",
-    "leaf_module",
-    "log_trace_cache_warnings",
-    "memory_efficient_linear",
-    "offload_optimizer",
-    "offload_param",
-    "overlap_comm",
-    "override_module_apply",
-    "parameter_alignment",
-    "reduce_bucket_size",
-    "reduce_scatter",
-    "round_robin_gradients",
-    "stage",
-    "stage3_allgather_sequential",
-    "stage3_max_live_parameters",
-    "stage3_max_reuse_distance",
-    "stage3_model_persistence_threshold",
-    "stage3_module_granularity_threshold",
-    "stage3_param_persistence_threshold",
-    "stage3_prefetch_bucket_size",
-    "stage3_use_all_reduce_for_fetch_params",
-    "sub_group_size",
-    "use_multi_rank_bucket_allreduce",
-    "zero_hpz_partition_size",
-    "zero_quantized_gradients",
-    "zero_quantized_nontrainable_weights",
-    "zero_quantized_weights",
-)
 
 
 def deepspeed_config(recipe: Recipe, layout: Layout, precision: Precision, parameters: int) -> Settings:
@@ -141,6 +109,11 @@ def deepspeed_config(recipe: Recipe, layout: Layout, precision: Precision, param
     return settings
 
 
+def open_settings(own: Mapping[str, Any]) -> Settings:
+    """Return those of the user's own DeepSpeed settings that the user may choose freely."""
+    return {name: value for name, value in own.items() if name in _OPEN}
+
+
 def least_zero_stage(offload_optimizer: Offload, offload_parameters: Offload) -> ZeroStage:
     """Return the lowest ZeRO stage at which DeepSpeed supports this offloading."""
     if offload_parameters != "none" or offload_optimizer == "nvme":
@@ -149,7 +122,7 @@ def least_zero_stage(offload_optimizer: Offload, offload_parameters: Offload) ->
 
 
 def deepspeed_faults(recipe: Recipe, layout: Layout) -> list[Fault]:
-    """Return what is wrong with a layout and the user's own DeepSpeed settings in it: names that DeepSpeed does not
+    """Return what is wrong with a layout and the user's own DeepSpeed settings in it: sections that DeepSpeed does not
     know, and settings that contradict the study. A setting that agrees with the study, or is "auto", is no fault."""
     return [*_layout_faults(recipe, layout), *_setting_faults(recipe, layout)]
 
@@ -240,8 +213,6 @@ def _setting_faults(recipe: Recipe, layout: Layout) -> Iterator[Fault]:
             yield Fault(key, f"DeepSpeed has no setting {path[0]}.{nearest(path[0], (*_OPEN, *_DECIDED))}")
         elif path == ("zero_optimization",):
             yield Fault(key, f"got {shown(value)}, must be a section, such as {{ overlap_comm = false }}")
-        elif path[0] == "zero_optimization" and path[1] not in ZERO_NAMES:
-            yield Fault(key, f"ZeRO has no setting {path[1]}.{nearest(path[1], ZERO_NAMES)}")
         elif value != "auto" and path in fixed:
             if value not in fixed[path].values:
                 yield Fault(key, f"got {shown(value)}, but {fixed[path].by}; leave it out here, or change that")

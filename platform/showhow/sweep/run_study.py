@@ -54,6 +54,10 @@ def run_study(
     runs in a trial's process (default: see trial.py); benchmarks use one that does nothing.
     Raises UserError when the study cannot run here. A KeyboardInterrupt is passed on, after the runs were marked."""
     study.check()
+    if study.sharding.deepspeed:
+        from showhow.training.deepspeed_engine import check_settings  # loads torch and DeepSpeed: seconds
+
+        check_settings(study.sharding.deepspeed)
     folder = StudyFolder(home or home_folder(), study.name)
     uri = tracking_uri(folder.home)
     check_reachable(uri)

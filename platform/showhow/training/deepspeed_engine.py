@@ -4,18 +4,20 @@ It uses the process group of `torch.distributed`, and where there is none it cre
 DeepSpeed's configuration is made in machines/deepspeed_config.py."""
 
 import io
+import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any, cast
 
 import torch
+from pydantic import ValidationError
 from torch import distributed
 
-from showhow.errors import TrialError
-from showhow.machines.deepspeed_config import Precision, deepspeed_config
+from showhow.errors import TrialError, UserError
+from showhow.machines.deepspeed_config import Precision, deepspeed_config, open_settings
 from showhow.machines.layout import Layout
 from showhow.methods.losses import CrossEntropy, Loss
 from showhow.sections.recipe import ModelSpec, PretrainedModel, Recipe
@@ -52,6 +54,21 @@ from deepspeed.utils import (
 deepspeed.utils.logger.setLevel(logging.ERROR)
 # DeepSpeed calls deprecated names of torch.distributed at every step.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+
+
+def check_settings(own: Mapping[str, Any]) -> None:
+    """Let DeepSpeed check settings of the user's own. Raises UserError with the names or values that it refuses."""
+    try:
+        deepspeed.DeepSpeedConfig({"train_batch_size": 1, **open_settings(own)})
+    except ValidationError as error:
+        faults = [
+            f"sharding.deepspeed: DeepSpeed refuses {'.'.join(map(str, one['loc']))} = {json.dumps(one['input'])} of "
+            f"{error.title}: {one['msg']}"
+            for one in error.errors()
+        ]
+        raise UserError("\n".join(faults)) from None
+    except Exception as error:  # noqa: BLE001 - of DeepSpeed, which raises several kinds
+        raise UserError(f"sharding.deepspeed: DeepSpeed refuses these settings: {error}") from None
 
 
 class DeepSpeedEngine:
