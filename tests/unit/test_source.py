@@ -122,7 +122,7 @@ ONE_MISTAKE = [
     ("2_000", "0", "train_examples", ["data.train_examples: got 0, must be at least 1"]),
     ("2_000", "-5", "train_examples", ["data.train_examples: got -5, must be at least 1"]),
     ("2_000", "1_000_000_000", "train_examples", ["1,000,000,000 different questions", "800,000 there (80% of all)"]),
-    ("= 100\n", "= 900_000\n", "eval_examples", ["data.eval_examples: 900,000 different questions asked"]),
+    ("= 100\n", "= 900_000\n", "eval_examples", ["data.eval_examples: 900,000 different questions wanted"]),
     ("= 100\n", "= 100\nmax_dropped_share = 1.5\n", "max_dropped", ["got 1.5, must be at most 1"]),
     ("= 100\n", '= 100\ncontrol_length = "none"\n', "control_length", ['"none" has no length to copy']),
     ("= 100\n", '= 100\ncontrol_length = "lng"\n', "control_length", ["must be one of: none", 'Did you mean "long"?']),
