@@ -78,7 +78,7 @@ def test_ctrl_c_marks_the_runs_and_the_same_command_goes_on(tiny_file: Path, sho
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group hears it
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors
-    assert "go on with: showhow run" in output
+    assert "resume with: showhow run" in output
     assert "Traceback" not in errors
     before = read_events(home / "tiny" / "journal.jsonl")
     assert ended(before, "interrupted")

@@ -252,9 +252,7 @@ def test_weights_that_were_not_kept_are_said_with_what_there_is(made: Made, tmp_
     shutil.rmtree(folder.path / "exported", ignore_errors=True)
     shutil.rmtree(folder.checkpoints / "trial-000/seed-0")
     assert exported(folder).exported.run == "trial-000/seed-1"
-    with pytest.raises(
-        UserError, match=r"no weights of trial-000/seed-0 were kept\. Runs with weights: trial-000/seed-1"
-    ):
+    with pytest.raises(UserError, match=r"trial-000/seed-0 has no saved weights\. Runs with weights: trial-000/seed-1"):
         exported(folder, run="trial-000/seed-0")
     shutil.rmtree(folder.path / "exported")
     shutil.rmtree(folder.checkpoints)
@@ -304,7 +302,7 @@ def test_questions_that_cannot_be_read_keep_no_other_from_its_answer(
     told = capsys.readouterr()
     lines = told.out.splitlines()
     assert [line == "not asked" for line in lines] == [True, False, False, True]
-    assert "2 of 4 questions could not be asked" in told.err
+    assert "2 of 4 questions could not be answered" in told.err
     assert 'question 1: the model of trial-000/seed-1 cannot read "1+77=": at position 3 found "77"' in told.err
     assert 'question 4: modular_sum cannot read "1+x": at position 3 found "x", expected a number' in told.err
     assert main(["predict", "small", "2+2+2=", "1+x", "--json"]) == USER_ERROR

@@ -103,7 +103,7 @@ MISTAKES = [
         ['"explanatoin" is no axis of the search. Did you mean "explanation"?', "Allowed: explanation, learning_rate"],
     ),
     ('by = ["learning_rate"]', "", "by =", ['"learning_rate" is a range; values are compared one by one']),
-    ('within = ["explanation"]', "", "within =", ['"explanation" is compared by already']),
+    ('within = ["explanation"]', "", "within =", ['"explanation" is in compare.by already']),
     ("by = []", "", "by =", ["compare.by: got [], must not be empty"]),
     ('by = ["explanation", "explanation"]', "", "by =", ["compare.by: an axis is named twice"]),
     ('by = "explanation"', "", "by =", ['compare.by: got "explanation", must be a list']),

@@ -166,11 +166,11 @@ def test_a_study_holds_what_the_file_of_deepspeed_settings_says(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"{", "own.json: is no valid JSON: Expecting property name"),
-        (b"[1]", "own.json: must hold an object"),
-        (b"\xff", "own.json: is no valid JSON: 'utf-8' codec"),
-        (b'{"a": NaN}', "own.json: is no valid JSON: NaN is no number"),
-        (b"[" * 100_000, "own.json: is no valid JSON"),
+        (b"{", "own.json: is not valid JSON: Expecting property name"),
+        (b"[1]", "own.json: must contain an object"),
+        (b"\xff", "own.json: is not valid JSON: 'utf-8' codec"),
+        (b'{"a": NaN}', "own.json: is not valid JSON: NaN is not a number"),
+        (b"[" * 100_000, "own.json: is not valid JSON"),
     ],
 )
 def test_a_broken_file_of_deepspeed_settings_is_named_with_what_json_says(

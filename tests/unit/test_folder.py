@@ -30,8 +30,8 @@ def test_the_same_study_goes_on_in_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("now", "said"),
     [
-        (("method", {"kind": "mine"}), r'study\.json cannot be read: method\.kind: got "mine"\. .*must be registered'),
-        (("evaluation", {"metrics": ["mine"]}), r'evaluation\.metrics: got "mine"\. .*must be registered before'),
+        (("method", {"kind": "mine"}), r'study\.json cannot be read: method\.kind: got "mine"\. .*Register'),
+        (("evaluation", {"metrics": ["mine"]}), r'evaluation\.metrics: got "mine"\. .*Register your own'),
         (
             ("seeds", []),
             r"cannot be read: seeds: got \[\], must not be empty\. Run the study again under another name$",

@@ -312,7 +312,7 @@ def test_no_more_is_asked_of_a_split_than_the_file_has_there(file: Path) -> None
     assert 80 < there < 110  # of 120
     assert Study.load(file, [f"data.train_examples={there}"]).trials[0].dataset(TRAIN).examples == there
     answer = said_of(file, f"data.train_examples={there + 1}")
-    assert f"{there + 1} different questions asked of the train split, but this task has {there} there" in answer
+    assert f"{there + 1} different questions wanted in the train split, but this task has {there} there" in answer
 
 
 def test_a_mistake_is_answered_with_the_line_of_the_setting(file: Path) -> None:

@@ -64,8 +64,8 @@ def test_too_many_devices_are_told_with_how_many_there_are() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('devices_per_trial = "auto"', 'resources.devices_per_trial = "auto" takes a single device, whether'),
-        ("devices_per_trial = 2", 'sharding.zero_stage = "auto" takes the lowest stage, whether'),
+        ('devices_per_trial = "auto"', 'resources.devices_per_trial = "auto" takes a single device, even'),
+        ("devices_per_trial = 2", 'sharding.zero_stage = "auto" takes the lowest stage, even'),
     ],
 )
 def test_what_auto_assumes_of_a_model_that_is_not_here_is_said_with_what_to_do(
@@ -81,7 +81,7 @@ def test_what_auto_assumes_of_a_model_that_is_not_here_is_said_with_what_to_do(
 def test_what_auto_assumes_of_a_gpu_of_unknown_size_is_said(tmp_path: Path) -> None:
     asked = 'devices_per_trial = "auto"\ngpus_per_device = 1'
     (note,) = notes_on(load(tmp_path, changed(resources(asked))), is_for_this_machine=False)
-    assert "as nobody has said what a GPU holds. Set resources.device_gb" in note
+    assert "as the memory of a GPU is unknown. Set resources.device_gb" in note
     sized = load(tmp_path, changed(resources(f"{asked}\ndevice_gb = 80")))
     assert notes_on(sized, is_for_this_machine=False) == []
 

@@ -210,7 +210,7 @@ def test_a_budget_in_another_unit_pays_for_more_examples_where_they_are_shorter(
         ),
         (
             changed() + '\n[budget]\nunit = "tokens"\namount = 3e5\n',
-            "recipe.max_examples: [budget] says when a run ends",
+            "recipe.max_examples: [budget] ends each run",
         ),
         (changed(NO_MAX, EVERY), "recipe.max_examples: is missing: set max_examples = ... in [recipe]"),
     ],

@@ -96,7 +96,7 @@ def test_what_is_wrong_with_a_variant_is_named_at_it(tmp_path: Path) -> None:
     text = changed((TASK, EASY.replace("terms = 6", "terms = 2\nbelow = 10")), (LR, f"{LR}\n{TASKS}"))
     line = line_of(text, "train_examples")
     answer = complaint(tmp_path, text)
-    assert 'search.task: with "hard": 2,000 different questions asked' in answer or f"study.toml:{line}" in answer
+    assert 'search.task: with "hard": 2,000 different questions wanted' in answer or f"study.toml:{line}" in answer
 
 
 MISTAKES = [

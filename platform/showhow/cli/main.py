@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = "Finds out how much explanation a language model needs, and which way of learning from it is best."
 
-# What the command's exit code says.
+# The command's exit codes.
 DONE, RUNS_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 some runs failed, 2 a mistake to mend, 130 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 some runs failed, 2 a user error, 130 interrupted."""
     chosen = _parser().parse_args(_one_change_each(sys.argv[1:] if arguments is None else arguments))
     try:
         code: int = chosen.command(chosen)
         sys.stdout.flush()
-        gc.freeze()  # or Python takes apart all it loaded before it ends, for a second
+        gc.freeze()  # else Python spends a second freeing its objects at exit
     except UserError as error:
         print(f"showhow: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("showhow: interrupted; what was reported is kept", file=sys.stderr)
+        print("showhow: interrupted; reported results are saved", file=sys.stderr)
         return INTERRUPTED
     except PermissionError as error:
         where = "Studies go to SHOWHOW_HOME, or showhow-runs here"
         print(f"showhow: {error.filename}: {error.strerror}. {where}", file=sys.stderr)
         return USER_ERROR
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe
         return DONE
     return code
 
@@ -59,11 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, text, command in (
         ("check", "check a study file", _check),
         ("plan", "what a study will cost: runs, tokens, disk, layouts, memory, hours", _plan),
-        ("run", "run a study, or go on with one that was interrupted", _run),
+        ("run", "run a study, or resume an interrupted one", _run),
     ):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("study", help="a study file, such as search_spaces/quickstart.toml")
-        _add_changes(sub, "a setting in place of the file's, such as data.train_examples=2000")
+        _add_changes(sub, "a setting that replaces the file's, such as data.train_examples=2000")
         sub.add_argument("--name", help="a name for the study other than the file's")
         sub.set_defaults(command=command)
         if name == "run":
@@ -97,7 +97,7 @@ def _add_catalogue_commands(add_parser: Callable[..., argparse.ArgumentParser]) 
     methods = add_parser("methods", help=text, description=text)
     methods.set_defaults(command=_methods)
 
-    text = "exactly what a model is shown of a problem at a level of explanation"
+    text = "the exact text that a model sees of a problem at a level of explanation"
     explain = add_parser("explain", help=text, description=text)
     explain.add_argument("task", help="a task or preset, such as modular_sum or listops-30")
     explain.add_argument(
@@ -114,7 +114,7 @@ def _add_changes(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _one_change_each(words: Sequence[str]) -> list[str]:
-    """Return `--set a=1 b=2 FILE` as `--set=a=1 --set=b=2 FILE`, so that no argument after changes is taken for one."""
+    """Return `--set a=1 b=2 FILE` as `--set=a=1 --set=b=2 FILE`, so that no later argument is read as a change."""
     spread = [""]
     for word in words:
         is_plain = not word.startswith("-")
@@ -129,7 +129,7 @@ def _one_change_each(words: Sequence[str]) -> list[str]:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)  # a study's text may hold brackets and colons
+    return Console(highlight=False, markup=False, emoji=False)  # a study's text may contain brackets and colons
 
 
 def _tasks(_: argparse.Namespace) -> int:
@@ -208,13 +208,13 @@ def _run(chosen: argparse.Namespace) -> int:
     console = _console()
     runs = len(planned_trials(study)) * len(study.seeds)
     console.print(f"{study.name} · {study.question}", soft_wrap=True)
-    _print_notes(study, is_for_this_machine=False)  # whether there is room the cluster says
+    _print_notes(study, is_for_this_machine=False)  # the cluster checks for room
     screen = LiveTable(console, runs, study.by) if console.is_terminal else PlainLines(console)
     try:
         result = run_study(study, chosen.address, watchers=[screen], say=screen.say)
     except KeyboardInterrupt:
         screen.close()
-        console.print(f"Interrupted. What was reported is kept; go on with: {_same_command(chosen)}", soft_wrap=True)
+        console.print(f"Interrupted. Reported results are saved; resume with: {_same_command(chosen)}", soft_wrap=True)
         return INTERRUPTED
     finally:
         screen.close()
@@ -238,15 +238,15 @@ def _results(chosen: argparse.Namespace) -> int:
     if not chosen.json:
         code = _show(found.study, result, folder)
         if not found.is_over:
-            go_on = f"{command_name()} run STUDY.toml --name {folder.name}"
-            print(f"The study is not finished. Unless it is running, go on with: {go_on}")
+            command = f"{command_name()} run STUDY.toml --name {folder.name}"
+            print(f"The study is not finished. Unless it is running, resume with: {command}")
         return code
     print(result.model_dump_json(indent=2))
     return RUNS_FAILED if any(row.failed for row in result.rows) else DONE
 
 
 def _folder(name: str) -> "StudyFolder":
-    """Find the folder of a study before anything that takes time is loaded."""
+    """Find the folder of a study before slow imports."""
     from showhow.home.folder import StudyFolder, home_folder
 
     return StudyFolder.existing(home_folder(), name)
@@ -286,7 +286,7 @@ def _ui(chosen: argparse.Namespace) -> int:
     try:
         all_studies = {"studies": f"{server.address}/#/experiments"}
         _print_pages(publish_views(uri, folder, server.address) if folder else all_studies)
-        print("Ctrl-C ends it.", flush=True)
+        print("Stop it with Ctrl-C.", flush=True)
         server.wait()
     finally:
         server.stop()

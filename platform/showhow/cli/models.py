@@ -1,5 +1,4 @@
-"""The commands that concern a study's models, `export` and `predict`: parse, call, print, as cli.py does for the
-others."""
+"""The commands for a study's models, `export` and `predict`: parse, call, print, as main.py does for the others."""
 
 import argparse
 import json
@@ -15,7 +14,7 @@ _RUN = "such as trial-003/seed-1 (default: the best, by validation accuracy)"
 
 
 def add_model_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add both commands to a parser's."""
+    """Add both commands."""
     text = "write a run as a Hugging Face folder, and register it in MLflow"
     export = add_parser("export", help=text, description=text)
     export.add_argument("name", help="the study's name")
@@ -23,7 +22,7 @@ def add_model_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> No
     export.add_argument("--to", type=Path, help="a new folder (default: one in the study's)")
     export.add_argument("--adapter", action="store_true", help="write the adapter without its base model")
     export.add_argument("--overwrite", action="store_true", help="replace an exported run that is in the folder")
-    export.add_argument("--no-register", action="store_true", help="leave MLflow's model registry out")
+    export.add_argument("--no-register", action="store_true", help="do not register it in MLflow")
     export.set_defaults(command=_export)
 
     text = "ask a study's model, or one that was exported"
@@ -32,7 +31,7 @@ def add_model_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> No
     predict.add_argument("questions", nargs="+", metavar="QUESTION", help='"-" reads one a line from standard input')
     predict.add_argument("--run", help=_RUN)
     predict.add_argument("--explain", action="store_true", help="show the steps, each with its grade")
-    predict.add_argument("--vllm", action="store_true", help="let vLLM write the replies, for large models on GPUs")
+    predict.add_argument("--vllm", action="store_true", help="generate replies with vLLM, for large models on GPUs")
     predict.add_argument("--json", action="store_true", help="as JSON, for scripts")
     predict.set_defaults(command=_predict)
 
@@ -44,14 +43,14 @@ def _export(chosen: argparse.Namespace) -> int:
     from showhow.home.export import Wish, export_run, register_run
 
     run = export_run(folder, Wish(chosen.run, chosen.to, chosen.adapter, chosen.overwrite), _progress)
-    print(f"{run.exported.run}: {run.folder}{'' if run.is_new else ' (as it was exported before)'}", flush=True)
+    print(f"{run.exported.run}: {run.folder}{'' if run.is_new else ' (exported before)'}", flush=True)
     if run.exported.as_adapter:
-        print("MLflow: an adapter is not registered, only whole models are")
+        print("MLflow: an adapter is not registered, only complete models are")
     elif not chosen.no_register:
         address, is_new = register_run(folder, run)
-        print(f"MLflow: {address}{'' if is_new else ' (as it was registered before)'}")
-    asked = run.folder if chosen.run or chosen.to else folder.name
-    print(f"Ask it: {command_name()} predict {shlex.quote(str(asked))} {shlex.quote(run.example)}")
+        print(f"MLflow: {address}{'' if is_new else ' (registered before)'}")
+    source = run.folder if chosen.run or chosen.to else folder.name
+    print(f"Ask it: {command_name()} predict {shlex.quote(str(source))} {shlex.quote(run.example)}")
     return _DONE
 
 
@@ -61,8 +60,8 @@ def _predict(chosen: argparse.Namespace) -> int:
     from showhow.tasks.asking import Unasked
 
     lines = [line.strip() for word in chosen.questions for line in (sys.stdin if word == "-" else [word])]
-    asked = [line for line in lines if line]
-    answers = answers_to(home_folder(), chosen.name, chosen.run, asked, _progress, chosen.vllm)
+    questions = [line for line in lines if line]
+    answers = answers_to(home_folder(), chosen.name, chosen.run, questions, _progress, chosen.vllm)
     if chosen.json:
         print(json.dumps([answer.as_json() for answer in answers], indent=2, ensure_ascii=False))
     else:

@@ -15,7 +15,7 @@ _NOT_HERE = "unknown until the model is on this disk (hf download NAME)"
 
 
 def print_plan(console: Console, study: Study, plan: Plan, cpus: int) -> None:
-    """Print a plan. `cpus`: those of the machine it was made for."""
+    """Print a plan. `cpus`: of the machine it was made for."""
     console.print(f"{study.name} · {study.question}\n", soft_wrap=True)
     arms = _table(", ".join(study.by), "trials", "tokens per question", "tokens per target")
     for arm in plan.arms:
@@ -39,7 +39,7 @@ def _table(*headers: str) -> Table:
 
 
 def _models(plan: Plan) -> Table:
-    """A row for each model and layout; figures of a run, at most."""
+    """A row for each model and layout; figures are maxima over its runs."""
     table = _table("model", "trials", "parameters", "layout", "GB per device", "FLOPs per run", "time per run")
     for model in plan.models:
         table.add_row(
@@ -70,8 +70,8 @@ def in_words(layout: Layout) -> str:
 def _parameters(model: ModelPlan) -> str:
     if model.parameters is None or model.trained is None:
         return "?"
-    beside = "" if model.trained == model.parameters else f" + {_count(model.trained)} trained"
-    return _count(model.parameters) + beside
+    trained = "" if model.trained == model.parameters else f" + {_count(model.trained)} trained"
+    return _count(model.parameters) + trained
 
 
 def _count(number: int) -> str:
@@ -120,11 +120,11 @@ def _memory(plan: Plan, resources: Resources) -> str:
     if largest.host:
         text += f"; and {_size(largest.host)} of the machine's"
     if plan.device_bytes is None:
-        return f"{text}. Set resources.device_gb to have a GPU's size minded"
+        return f"{text}. Set resources.device_gb to check it against a GPU"
     if all(model.fits for model in plan.models):
         return f"{text}; a device has {_size(plan.device_bytes)}"
     do = "" if resources.gpus_per_device else ", or fewer runs at once (resources.max_concurrent)"
-    return f'{text}. TOO MUCH: a device has {_size(plan.device_bytes)}; let devices_per_trial be "auto"{do}'
+    return f'{text}. TOO MUCH: a device has {_size(plan.device_bytes)}; set devices_per_trial = "auto"{do}'
 
 
 def _time(plan: Plan, resources: Resources) -> str:
@@ -147,12 +147,13 @@ def _duration(hours: float) -> str:
 
 
 def _checkpoints(study: Study, plan: Plan) -> str:
-    kept = study.checkpoints
+    checkpoints = study.checkpoints
     if plan.state_bytes is None or plan.kept_bytes is None:
-        return f"at most {kept.budget_gb:g} GB"
-    best = f"{kept.keep_best} best runs' weights {_size(plan.kept_bytes)}" if kept.keep_best else "no weights"
-    state = f"{_size(plan.state_bytes)} for each run under way (12 bytes a trained parameter)"
-    return f"{best}, {state}; at most {kept.budget_gb:g} GB"
+        return f"at most {checkpoints.budget_gb:g} GB"
+    count = checkpoints.keep_best
+    best = f"{count} best runs' weights {_size(plan.kept_bytes)}" if count else "no weights"
+    state = f"{_size(plan.state_bytes)} for each active run (12 bytes a trained parameter)"
+    return f"{best}, {state}; at most {checkpoints.budget_gb:g} GB"
 
 
 def _size(count: int) -> str:

@@ -1,6 +1,6 @@
-"""What a person sees while a study runs: a live table on a terminal, a plain line per event elsewhere.
+"""The screen while a study runs: a live table on a terminal, a plain line per event elsewhere.
 
-A watcher of the event stream, like the trackers; it stores nothing of its own.
+It receives the event stream like the trackers, and saves nothing.
 """
 
 import time
@@ -32,7 +32,7 @@ class PlainLines:
         self._study = StudyRecord()
 
     def record(self, event: Event) -> None:
-        """Print a line for an event that matters to a person."""
+        """Print a line for an event of interest to the user."""
         self._study.hear(event)
         match event:
             case RunStarted():
@@ -52,7 +52,7 @@ class PlainLines:
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Nothing is left to print."""
+        """Do nothing."""
 
     def _say_of(self, event: RunStarted | Reported | RunNoted | RunEnded, text: str) -> None:
         start = self._study.runs[event.run].start
@@ -66,7 +66,7 @@ class LiveTable:
     full."""
 
     def __init__(self, console: Console, runs: int, by: Sequence[str]) -> None:
-        """`runs`: how many the study has in all, at most. `by`: the axes that it compares."""
+        """`runs`: the most that the study can have. `by`: the axes that it compares."""
         self._console, self._count = console, runs
         self._heading = axis_in_words(by[0]) if len(by) == 1 else "arm"
         self._study = StudyRecord()
@@ -76,7 +76,7 @@ class LiveTable:
         self._live.start()
 
     def record(self, event: Event) -> None:
-        """Take an event; the table shows it when it is drawn next."""
+        """Process an event; the next redraw shows it."""
         if isinstance(event, StudyStarted):
             self._line = "starting the processes that train"
         elif isinstance(event, RunStarted):
@@ -88,11 +88,11 @@ class LiveTable:
         self._line = line
 
     def close(self) -> None:
-        """Take the table off the screen; the result follows in its place."""
+        """Remove the table; the result is printed in its place."""
         self._live.stop()
 
     def _draw(self) -> RenderableType:
-        known = list(self._study.runs.values())  # copied in one step: this is another thread than the one that records
+        known = list(self._study.runs.values())  # copied in one step, as another thread records
         runs = sorted(known, key=lambda run: run.start.seconds_since_epoch)
         running = [run for run in runs if run.end is None]
         ended = [run for run in runs if run.end is not None]
@@ -107,7 +107,7 @@ class LiveTable:
 
 def _table(shown: list[RunRecord], runs: list[RunRecord], heading: str, width: int) -> Table:
     """Return a table of some of the runs, with a column of settings where the runs have several. `heading`: of the
-    column of arms. Where `width` is short of room the bars give way, and then the state."""
+    column of arms. If `width` is too small, the bars shrink first, and then the state."""
     has_settings = len({run.group[1] for run in runs}) > 1
     columns = {"run": [run.start.run for run in shown], heading: [run.start.arm for run in shown]}
     if has_settings:

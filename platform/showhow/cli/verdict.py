@@ -12,16 +12,14 @@ if TYPE_CHECKING:
 
 _DONE = 0
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_DESCRIPTION = """Judge a table of graded answers, from whatever trainer: a row per run and question, with the columns
-arm, seed, question and right (true or false, 1 or 0), and where there is something to say setting, trial, is_control,
-validation, examples, tokens and flops."""
+_DESCRIPTION = """Judge a table of graded answers, from any trainer: a row per run and question, with the columns
+arm, seed, question and right (true or false, 1 or 0), and optionally setting, trial, is_control, validation, examples,
+tokens and flops."""
 
 
 def add_verdict_command(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command to a parser's."""
-    verdict = add_parser(
-        "verdict", help="judge a table of graded answers, from whatever trainer", description=_DESCRIPTION
-    )
+    """Add the command."""
+    verdict = add_parser("verdict", help="judge a table of graded answers, from any trainer", description=_DESCRIPTION)
     verdict.add_argument("file", type=Path, help="a .csv, .tsv or .parquet file")
     verdict.add_argument("--chance", type=float, default=0.0, help="share right by uniform guessing (default: 0)")
     verdict.add_argument("--json", action="store_true", help="as JSON, for scripts")
@@ -58,13 +56,13 @@ def read_file(file: Path) -> "pandas.DataFrame":
         raise UserError(f"{file}: a table is a .csv, .tsv or .parquet file; got {kind or 'a name without an ending'}")
     if not file.is_file():
         raise UserError(f"{file}: there is no such file")
-    import pandas  # loads for half a second
+    import pandas  # takes half a second
     import pyarrow
 
     try:
         if kind == ".parquet":
             return pandas.read_parquet(file)
-        # an arm may be called None or NA: an empty cell alone is no value
+        # an arm may be called None or NA: only an empty cell is no value
         return pandas.read_csv(file, sep=_SEPARATORS[kind], dtype=str, keep_default_na=False, na_values=[""])
     except (OSError, ValueError, pyarrow.ArrowException) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"{file} cannot be read as {kind}: {error}") from None

@@ -20,8 +20,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wish:
-    """What to export. run: its key (None: the best one); to: the folder (None: one within the study's); as_adapter: the
-    adapter without its base; overwrite: another export may make way."""
+    """What to export. run: its key (None: the best run); to: the folder (None: one in the study's folder); as_adapter:
+    the adapter without its base; overwrite: replace another export."""
 
     run: str | None = None
     to: Path | None = None
@@ -31,8 +31,8 @@ class Wish:
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """An exported run: where, what its folder says, how it had ended, and a question that it was tested with. is_new:
-    False where it was there already."""
+    """An exported run: its folder, the folder's metadata, the run's outcome, and one of its test questions. is_new:
+    False if it was exported before."""
 
     folder: Path
     exported: Exported
@@ -52,20 +52,20 @@ def export(
 ) -> Path:
     """Export a run of a study as a Hugging Face folder with a model card, and return the folder.
 
-    name: the study's; to: a new folder (None: one within the study's); run: such as `trial-003/seed-1` (None: the best,
-    by validation accuracy); as_adapter: write the adapter without its base; overwrite: another export in the folder may
-    make way; home: the folder of all studies (None: SHOWHOW_HOME or showhow-runs). Raises UserError when there is
-    nothing to export, no weights were kept, or something else lies in the folder."""
+    name: the study's; to: a new folder (None: one in the study's folder); run: such as `trial-003/seed-1` (None: the
+    best, by validation accuracy); as_adapter: write the adapter without its base; overwrite: replace another export in
+    the folder; home: the folder of all studies (None: SHOWHOW_HOME or showhow-runs). Raises UserError when there is
+    nothing to export, no weights were saved, or the folder contains something else."""
     folder = StudyFolder.existing(home_folder() if home is None else Path(home).resolve(), name)
     wish = Wish(run, None if to is None else Path(to), as_adapter, overwrite)
     return export_run(folder, wish, lambda _line: None).folder
 
 
 def export_run(folder: StudyFolder, wish: Wish, say: Say) -> ExportedRun:
-    """Export a run of a study, unless it is exported there already. `say` takes lines about what takes time.
+    """Export a run of a study, unless it is already exported there. `say` receives lines on progress.
 
-    Raises UserError when there is nothing to export or no weights were kept (see `PastStudy`), and when something else
-    lies in the target folder."""
+    Raises UserError when there is nothing to export, no weights were saved (see `PastStudy`), or the target folder
+    contains something else."""
     past = PastStudy(folder)
     run = past.run(wish.run) if wish.run else past.best()
     trial = past.trial(run)
@@ -83,12 +83,12 @@ def export_run(folder: StudyFolder, wish: Wish, say: Say) -> ExportedRun:
 
 
 def _is_adapter(trial: Trial, wish: Wish) -> bool:
-    """True where an adapter is exported alone: on demand, and where no weight could take it in."""
+    """True where only the adapter is exported: on request, or if it cannot be merged into weights."""
     return wish.as_adapter or isinstance(trial.adapter, PromptTuning)
 
 
 def _same_export(target: Path, past: PastStudy, run: PastRun, wish: Wish) -> Exported | None:
-    """Return what the target says of itself where it is an export of this run already."""
+    """Return the target's metadata if it is already an export of this run."""
     if not (target / EXPORTED).exists():
         return None
     try:
@@ -103,7 +103,7 @@ def _same_export(target: Path, past: PastStudy, run: PastRun, wish: Wish) -> Exp
 def _check_free(target: Path, may_replace: bool) -> None:
     if (target / EXPORTED).exists():
         if not may_replace:
-            raise UserError(f"{target} holds another exported run; name another folder, or replace it with --overwrite")
+            raise UserError(f"{target} contains another exported run; name another folder, or add --overwrite")
     elif target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{target} exists and was not exported by ShowHow; name a folder that is new or empty")
 
@@ -133,7 +133,7 @@ def _write(past: PastStudy, run: PastRun, target: Path, wish: Wish, say: Say) ->
             )
         )
 
-    prepared = Preparation(past.folder.home, lambda _line: None).of(trial)  # it is there, unless it was deleted
+    prepared = Preparation(past.folder.home, lambda _line: None).of(trial)  # exists unless it was deleted
     weights = past.folder.checkpoints / run.key
     trained = TrainedRun(past.study.name, run.key, trial, run.start.seed, weights, prepared)
     try:
@@ -143,8 +143,8 @@ def _write(past: PastStudy, run: PastRun, target: Path, wish: Wish, say: Say) ->
 
 
 def register_run(folder: StudyFolder, run: ExportedRun) -> tuple[str, bool]:
-    """Register an exported run as a version of the model that has the study's name. Returns what MLflow loads it by,
-    and whether it is new there. Raises UserError when the registry cannot be reached or does not take it."""
+    """Register an exported run as a version of the model with the study's name. Returns its address in MLflow, and
+    whether the version is new. Raises UserError when the registry cannot be reached or refuses it."""
     from showhow.tracking.mlflow.tracker import check_reachable
 
     uri = tracking_uri(folder.home)

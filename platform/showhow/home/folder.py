@@ -1,4 +1,4 @@
-"""The folder of a study: what lies where, and whether a study of this name may run or go on there."""
+"""The folder of a study: the paths in it, and whether a study of this name may run or resume there."""
 
 import contextlib
 import json
@@ -15,8 +15,8 @@ from showhow.study.study import NOT_COMPUTED, Study
 
 _AGAIN = "Run the study again under another name"
 _REGISTER = (
-    "A class of your own must be registered before: in Python import it and call showhow.results, showhow.export or "
-    "showhow.predict; the command finds classes of installed packages, by their entry points"
+    "Register your own classes first: in Python, import them and call showhow.results, showhow.export or "
+    "showhow.predict; the command finds classes of installed packages by their entry points"
 )
 
 
@@ -39,7 +39,7 @@ class StudyFolder:
 
     @property
     def journal(self) -> Path:
-        """All events, one JSON object a line: the truth that everything else is read from."""
+        """All events, one JSON object per line: the source of everything else."""
         return self.path / "journal.jsonl"
 
     @property
@@ -54,11 +54,11 @@ class StudyFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """A folder of each run that keeps its state or its weights, named as its key."""
+        """A folder, named by its key, for each run with saved state or weights."""
         return self.path / "checkpoints"
 
     def exported(self, run: str) -> Path:
-        """The folder of a run that is exported here, by its key."""
+        """The folder of an exported run, by its key."""
         return self.path / "exported" / run.replace("/", "-")
 
     @property
@@ -73,16 +73,15 @@ class StudyFolder:
         except ValidationError as error:
             faults = faults_of(error, Study)
             is_unknown = any(key.endswith("kind") or key == "evaluation.metrics" for key, _ in faults)
-            said = "; ".join(f"{key}: {message}" for key, message in faults).rstrip(".")
+            details = "; ".join(f"{key}: {message}" for key, message in faults).rstrip(".")
             raise UserError(
-                f"{self.definition} cannot be read: {said}. {_REGISTER if is_unknown else _AGAIN}"
+                f"{self.definition} cannot be read: {details}. {_REGISTER if is_unknown else _AGAIN}"
             ) from None
         except (OSError, ValueError) as error:
             raise UserError(f"{self.definition} cannot be read ({error}). {_AGAIN}") from None
 
     def claim(self, study: Study) -> None:
-        """Take the folder for a study, or go on with the same study in it. Raises UserError when another study has
-        it."""
+        """Claim the folder for a study, or to resume the same study. Raises UserError when another study has it."""
         if self.has_begun and self.definition.exists():
             changed = _differences(placeless(self._claimed()), placeless(study.definition()))
             if changed:
@@ -115,16 +114,16 @@ class StudyFolder:
 
     @property
     def has_begun(self) -> bool:
-        """True once anything happened in the study; before that its name is free."""
+        """True once the study has an event; before that its name is free."""
         return self.journal.is_file() and self.journal.stat().st_size > 0
 
     def release(self) -> None:
-        """Leave nothing behind when the study was refused before anything happened in it."""
+        """Remove our files if the study was refused before its first event."""
         if self.has_begun:
             return
         for ours in (self.journal, self.definition, self.path / "mlflow.json"):
             ours.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # it holds what is not ours, and stays
+        with contextlib.suppress(OSError):  # it contains other files, and stays
             self.path.rmdir()
 
     def _claimed(self) -> Json:
@@ -139,14 +138,14 @@ class StudyFolder:
 
     @classmethod
     def existing(cls, home: Path, name: str) -> "StudyFolder":
-        """Return the folder of a study that was started. Raises UserError naming those there are."""
+        """Return the folder of a started study. Raises UserError listing the existing ones."""
         folder = cls(home, name)
         if not folder.has_begun:
             known = sorted(path.parent.name for path in home.glob("*/journal.jsonl"))
             listed = (
                 f"Studies there: {', '.join(known)}" if known else 'None yet; start one with "showhow run STUDY.toml"'
             )
-            hint = nearest(name, known) or nearest(Path(name).stem, known)  # of the study's file
+            hint = nearest(name, known) or nearest(Path(name).stem, known)  # the study file's name
             raise UserError(f'there is no study "{name}" in {home}.{hint} {listed}')
         return folder
 

@@ -1,4 +1,4 @@
-"""Chooses the run of a study to export: the one that its result recommends, among those whose weights are there."""
+"""Chooses the run of a study to export: the one that its result recommends, among those with saved weights."""
 
 import contextlib
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from showhow.tracking.jsonl import read_events
 from showhow.tracking.runs import RunRecord, fold
 from showhow.tracking.tracker import RunStarted, StudyStarted
 
-_KEEP = "[checkpoints] keep_best says how many runs keep theirs; run the study under another name with more of them"
+_KEEP = "[checkpoints] keep_best sets how many runs save weights; raise it, and run the study under another name"
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run of a study as its journal has it: its record, and what it contributes to the comparison."""
+    """A run read from the study's journal: its record, and its outcome for the comparison."""
 
     record: RunRecord
     outcome: RunOutcome
@@ -40,7 +40,7 @@ class PastRun:
 
 
 class PastStudy:
-    """What a study's folder holds: its result so far, its runs, and the weights of some."""
+    """The contents of a study's folder: its result so far, its runs, and the weights of some."""
 
     def __init__(self, folder: StudyFolder) -> None:
         """Raises UserError when the folder cannot be read."""
@@ -61,7 +61,7 @@ class PastStudy:
         return Results(self.folder).result
 
     def run(self, key: str) -> PastRun:
-        """Return the run that a person named. Raises UserError when there is none, or it did not finish."""
+        """Return the run with this key. Raises UserError if there is none, or it has no weights."""
         run = self._runs.get(key)
         if run is None:
             of_trial = [known for known in self._runs if known.startswith(f"{key}/")]
@@ -70,15 +70,14 @@ class PastStudy:
         if run.outcome.grades is None:
             raise UserError(f"{key} is {run.outcome.status}, not finished. Runs with weights: {self._listed()}")
         if not self.is_kept(run):
-            raise UserError(f"no weights of {key} were kept. Runs with weights: {self._listed()}. {_KEEP}")
+            raise UserError(f"{key} has no saved weights. Runs with weights: {self._listed()}. {_KEEP}")
         return run
 
     def best(self) -> PastRun:
-        """Return a run of the trial that the study recommends or, where it recommends none, of the best trial by
-        validation accuracy: of the trial's runs with weights the best by validation accuracy; where it has none, of the
-        arm's.
+        """Return the best run with weights, by validation accuracy, of the trial that the study recommends; if it
+        recommends none, of the best trial by validation accuracy; if that trial has no weights, of its arm.
 
-        Raises UserError when the study is not finished, or no weights of that arm are there."""
+        Raises UserError when the study is not finished, or that arm has no weights."""
         if not self._record.is_finished:
             raise UserError(
                 f'the study "{self.folder.name}" is not finished; resume it with "showhow run", or name a finished run '
@@ -88,7 +87,7 @@ class PastStudy:
         available = [run for run in self._finished() if run.start.arm == arm and self.is_kept(run)]
         if not available:
             raise UserError(
-                f"no weights of {arm}, the best of {self.folder.name}, were kept. Runs with weights: "
+                f"{arm}, the best of {self.folder.name}, has no saved weights. Runs with weights: "
                 f"{self._listed()}; name one with --run. {_KEEP}"
             )
         return min(
@@ -96,8 +95,8 @@ class PastStudy:
         )
 
     def _recommended(self) -> tuple[str, str]:
-        """Return the arm and the trial that the study recommends, or of the trials that represent an arm the one of
-        the highest mean validation accuracy, controls last."""
+        """Return the recommended arm and trial; if there is none, the trial with the highest mean validation accuracy
+        of those that represent an arm, controls last."""
         if self.result.recommend is not None:
             return self.result.recommend.arm, self.result.recommend.trial
         rows = [row for row in self.result.compared if not row.is_control] or list(self.result.compared)
@@ -114,7 +113,7 @@ class PastStudy:
         return [run for run in self._runs.values() if run.outcome.grades is not None]
 
     def is_kept(self, run: PastRun) -> bool:
-        """True when the run's weights are there, or its export is."""
+        """True if the run's weights or its export exist."""
         checkpoints = self.folder.checkpoints / run.key
         return any(checkpoints.glob("*/manifest.json")) or self.folder.exported(run.key).is_dir()
 
@@ -123,7 +122,7 @@ class PastStudy:
 
     def trial(self, run: PastRun) -> Trial:
         """Return the trial of a run, rebuilt from its value on each axis."""
-        params: dict[str, Any] = run.start.params  # of axes scalars; those of other variants are not among them
+        params: dict[str, Any] = run.start.params  # scalars for axes; axes of other variants are absent
         point = {axis: params[axis] for axis in self.study.search.axes if axis in params}
         return self.study.trial(run.start.trial, point)
 
@@ -131,11 +130,11 @@ class PastStudy:
     def start(self) -> StudyStarted:
         """The study's latest start."""
         if not self._record.starts:
-            raise UserError(f"{self.folder.journal} does not say how the study began; run the study again")
+            raise UserError(f"{self.folder.journal} does not record the study's start; run the study again")
         return self._record.starts[-1]
 
     def sample(self, run: PastRun) -> dict[str, Json] | None:
-        """Return a test question with the run's reply, as it was recorded."""
+        """Return the first recorded test question with the run's reply."""
         rows = run.record.samples.get(TEST)
         return rows[0] if rows else None
 

@@ -1,4 +1,4 @@
-"""Asks the model of a study, which is exported when it is first asked, or an exported model by its folder."""
+"""Answers questions with a study's model, exporting it on first use, or with an exported model by its folder."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,52 +19,52 @@ def predict(
 
     name: a study's, or the path of an exported folder; run: of a study, such as `trial-003/seed-1` (None: the best);
     home: the folder of all studies (None: SHOWHOW_HOME or showhow-runs). A question that the task or the model cannot
-    read is `Unasked`, with the reason. Raises UserError when there is no such model, and when not one of the questions
-    can be read."""
-    asked = [questions] if isinstance(questions, str) else list(questions)
-    return answers_to(home_folder() if home is None else Path(home).resolve(), name, run, asked, lambda _line: None)
+    read is `Unasked`, with the reason. Raises UserError when there is no such model, or none of the questions can be
+    read."""
+    texts = [questions] if isinstance(questions, str) else list(questions)
+    return answers_to(home_folder() if home is None else Path(home).resolve(), name, run, texts, lambda _line: None)
 
 
 def answers_to(
     home: Path, name: str, run: str | None, questions: Sequence[str], say: Callable[[str], None], by_vllm: bool = False
 ) -> list[Answer | Unasked]:
-    """Return a model's answers, one for each question; what the task or the model cannot read is not asked. name: a
-    study's in `home`, or the path of an exported folder; run: of a study, the key of the run to ask (None: the best).
-    `say` takes a line about what takes time.
+    """Return a model's answers, one for each question; questions that the task or the model cannot read are skipped.
+    name: a study's in `home`, or the path of an exported folder; run: the key of the study's run (None: the best).
+    `say` receives lines on progress.
 
-    Raises UserError when there is no such model, and when not one of the questions can be read."""
+    Raises UserError when there is no such model, or none of the questions can be read."""
     if not questions:
         raise UserError('no question was given; write one, or "-" and a question a line on standard input')
     if by_vllm and vllm_python() is None:
         raise UserError(how_to_get_vllm())
     folder = _model_folder(home, name, run, say)
     exported = Exported.read(folder)
-    read = [_read(exported.trial.task, question) for question in questions]
-    asked = [one for one in read if isinstance(one, Question)]
+    parsed = [_parsed(exported.trial.task, question) for question in questions]
+    readable = [one for one in parsed if isinstance(one, Question)]
     answers: list[Answer | Unasked] = []
-    if asked:
+    if readable:
         trial = exported.trial
         say(f"asking {exported.run} of {exported.study} ({trial.task.kind}, {trial.arm})")
         from showhow.exports.answer import ask  # loads torch: a few seconds
 
-        answers = ask(folder, exported, asked, by_vllm)
-    in_turn = iter(answers)
-    found = [one if isinstance(one, Unasked) else next(in_turn) for one in read]
+        answers = ask(folder, exported, readable, by_vllm)
+    remaining = iter(answers)
+    found = [one if isinstance(one, Unasked) else next(remaining) for one in parsed]
     if all(isinstance(one, Unasked) for one in found):
         raise not_asked(found)
     return found
 
 
 def not_asked(answers: Sequence[Answer | Unasked]) -> UserError:
-    """Return what to say of the questions that were not asked: which, why, and what is allowed."""
+    """Return the error for the questions that were not answered: which, why, and what is allowed."""
     why = {number: one.why for number, one in enumerate(answers, 1) if isinstance(one, Unasked)}
     if len(answers) == 1:
         return UserError(*why.values())
     lines = [f"question {number}: {reason}" for number, reason in why.items()]
-    return UserError("\n".join([f"{len(why)} of {len(answers)} questions could not be asked", *lines]))
+    return UserError("\n".join([f"{len(why)} of {len(answers)} questions could not be answered", *lines]))
 
 
-def _read(task: Task, typed: str) -> Question | Unasked:
+def _parsed(task: Task, typed: str) -> Question | Unasked:
     try:
         return read_question(task, typed)
     except UserError as error:

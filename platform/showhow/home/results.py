@@ -1,4 +1,4 @@
-"""A study's result read from its folder, also while it runs. It needs neither Ray nor MLflow, so it shows at once."""
+"""Reads a study's result from its folder, also while it runs. It needs neither Ray nor MLflow, so it is fast."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -32,7 +32,7 @@ def results(name: str, home: Path | str | None = None) -> "Results":
 
 
 class Results:
-    """What a study's journal held when this was made: make it again to see what has happened since."""
+    """A snapshot of a study's journal; make a new one to see later events."""
 
     def __init__(self, folder: StudyFolder) -> None:
         """Raises UserError when the folder cannot be read."""
@@ -42,7 +42,7 @@ class Results:
 
     @cached_property
     def outcomes(self) -> list[RunOutcome]:
-        """How each run that has started went, or goes, in the order in which they started."""
+        """The outcome so far of each run that has started, in starting order."""
         return read_outcomes(self._events)
 
     @cached_property
@@ -54,21 +54,21 @@ class Results:
 
     @property
     def is_over(self) -> bool:
-        """True when no run of the study is left to do."""
+        """True when the study has no run left to do."""
         return is_finished(self._events)
 
     def frame(self) -> "pandas.DataFrame":
-        """Return a row per run that has started. Columns: arm; the axes within which is compared, those that are
-        compared and those that are tuned, by their names; trial, seed; status (`finished`, `stopped`, `failed`,
-        `interrupted`, or `unfinished` for a run of which the end has not been recorded), level; the last accuracy on
-        each split (`validation/accuracy`, `test/accuracy` ...), shares, and the metrics of one's own on each;
-        examples, tokens, flops and seconds spent; stopped_by, reason."""
+        """Return a row per run that has started. Columns: arm; the axes of the settings, the compared axes and the
+        tuned axes, by their names; trial, seed; status (`finished`, `stopped`, `failed`, `interrupted`, or
+        `unfinished` for a run whose end is not recorded), level; the last accuracy on each split
+        (`validation/accuracy`, `test/accuracy` ...), from 0 to 1, and the user's own metrics on each; examples,
+        tokens, flops and seconds spent; stopped_by, reason."""
         return _frame(_runs_of(self.study, self.outcomes))
 
     def answers(self) -> "pandas.DataFrame":
-        """Return a row per test question that a finished run was graded on, which `showhow.verdict` takes. Columns:
-        arm, is_control, setting (in words), trial, seed, question (its place in the test set), right, validation (the
-        run's accuracy), examples, tokens, flops (what the run spent)."""
+        """Return a row per test question of each finished run, as `showhow.verdict` takes them. Columns: arm,
+        is_control, setting (in words), trial, seed, question (its index in the test set), right, validation (the run's
+        accuracy), examples, tokens, flops (spent by the run)."""
         frame = _frame(_answers_of(self.outcomes))
         places = settings_in_words([dict(setting) for setting in self.study.settings])
         for column, names in (("arm", [arm.name for arm in self.study.arms]), ("setting", places)):
@@ -93,8 +93,8 @@ def _runs_of(study: Study, outcomes: Sequence[RunOutcome]) -> _Columns:
         on_split(VALIDATION, "accuracy"): [run.selection for run in outcomes],
         on_split(TEST, "accuracy"): [_share_right(run) for run in outcomes],
     }
-    further = dict.fromkeys(split for run in outcomes for split in run.splits)
-    columns |= {on_split(split, "accuracy"): [run.splits.get(split) for run in outcomes] for split in further}
+    other_splits = dict.fromkeys(split for run in outcomes for split in run.splits)
+    columns |= {on_split(split, "accuracy"): [run.splits.get(split) for run in outcomes] for split in other_splits}
     own = dict.fromkeys(name for run in outcomes for name in run.own_metrics)
     columns |= {name: [run.own_metrics.get(name) for run in outcomes] for name in own}
     for name in ("examples", "tokens", "flops", "seconds", "stopped_by", "reason"):
@@ -129,7 +129,7 @@ def _share_right(run: RunOutcome) -> float | None:
 
 
 def _frame(columns: _Columns) -> "pandas.DataFrame":
-    import pandas  # loads for half a second
+    import pandas  # takes half a second
 
     return pandas.DataFrame(columns)
 
@@ -153,7 +153,7 @@ def final_metrics(result: StudyResult) -> dict[str, float]:
 
 
 def write_result(folder: StudyFolder) -> StudyResult:
-    """Compare what the journal holds, and write `results.json` and the picture into the study's folder."""
+    """Compare the runs in the journal, and write `results.json` and the picture into the study's folder."""
     found = Results(folder)
     partial = folder.results.with_suffix(".partial")
     partial.write_text(found.result.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Decides what runs leave on the disk: the best finished runs keep their weights, stopped runs keep nothing, and runs
-that may be resumed keep their state. It watches the event stream as a tracker does, in the driver.
+"""Deletes checkpoints that a study does not need: the best finished runs keep their weights, stopped runs keep nothing,
+and resumable runs keep their state. It runs in the driver and receives the event stream like a tracker.
 
-It deletes only within the study's folder of checkpoints, and nothing of a run under way, which deletes its own older
-checkpoints (training/checkpoints/saving.py). Only one driver at a time has a study (tracking/jsonl.py).
+It deletes only in the study's folder of checkpoints, and nothing of an active run, which deletes its own older
+checkpoints (training/checkpoints/saving.py). Only one driver at a time runs a study (tracking/jsonl.py).
 """
 
 import contextlib
@@ -23,40 +23,40 @@ log = logging.getLogger("showhow")
 
 _ACCURACY = on_split(VALIDATION, "accuracy")
 _GB = 10**9
-_LOOK_SECONDS = 60.0  # between two looks at how much runs under way have saved
+_MEASURE_SECONDS = 60.0  # between two measurements of what active runs have saved
 
 
 class Keeper:
-    """Keeps the checkpoints of a study within what its `[checkpoints]` section allows.
+    """Keeps the checkpoints of a study within the limits of its `[checkpoints]` section.
 
-    Of the finished runs the `keep_best` best keep their weights (see `worth`), and in any case the best run of each
-    arm's leading trial in each setting, which represents the arm there (none where it is 0). Above `budget_gb` these
-    are deleted first, the worst first and those of leading trials last; then the state of runs that failed, then of
-    interrupted ones. The best run's weights and the state of runs under way stay; where these alone take more, it warns
+    The `keep_best` best finished runs keep their weights (see `worth`), and so does the best run of each arm's leading
+    trial in each setting, which represents the arm there (with keep_best = 0, none does). Above `budget_gb` weights are
+    deleted first, the worst first and those of leading trials last; then the state of failed runs, then of interrupted
+    ones. The best run's weights and the state of active runs are not deleted; if they alone take more, it warns
     once."""
 
     def __init__(self, folder: Path, settings: Checkpoints, earlier: Iterable[Event] = ()) -> None:
-        """`folder`: of all the study's checkpoints, by run key; `earlier`: the events of earlier sessions."""
+        """`folder`: the study's checkpoints, by run key; `earlier`: the events of earlier sessions."""
         self._folder, self._settings = folder, settings
         self._study = StudyRecord()
-        self._dropped: set[str] = set()  # runs of which nothing is kept
+        self._dropped: set[str] = set()  # runs whose checkpoints are deleted
         self._undeleted: set[str] = set()
-        self._looked_at = -math.inf
-        self._has_complained = False
+        self._measured_at = -math.inf
+        self._has_warned = False
         for event in earlier:
             self._hear(event)
         self._tidy()
 
     def record(self, event: Event) -> None:
-        """Take an event. When a run ends, what need not be kept is deleted."""
+        """Process an event. When a run ends, delete what is not needed."""
         self._hear(event)
         if isinstance(event, RunEnded | StudyEnded):
             self._tidy()
-        elif isinstance(event, Reported) and time.monotonic() > self._looked_at + _LOOK_SECONDS:
+        elif isinstance(event, Reported) and time.monotonic() > self._measured_at + _MEASURE_SECONDS:
             self._keep_to_budget()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
     def _hear(self, event: Event) -> None:
         self._study.hear(event)
@@ -70,10 +70,10 @@ class Keeper:
 
     def _tidy(self) -> None:
         spared = self._spared()
-        for key in [*self._having("stopped"), *self._having("finished")]:
+        for key in [*self._with_status("stopped"), *self._with_status("finished")]:
             if key not in spared:
                 self._drop(key)
-        for key in spared:  # its last checkpoint holds the weights alone
+        for key in spared:  # its last checkpoint has only the weights
             for state in sorted(_entries(self._path(key)))[:-1]:
                 shutil.rmtree(state, ignore_errors=True)
         for key in list(self._undeleted):
@@ -85,7 +85,7 @@ class Keeper:
         first."""
         if self._settings.keep_best == 0:
             return []
-        best_first = sorted(self._having("finished"), key=lambda key: (*worth(self._runs[key].metrics), key))
+        best_first = sorted(self._with_status("finished"), key=lambda key: (*worth(self._runs[key].metrics), key))
         leading = self._leading_trials()
         firsts = {self._runs[key].start.trial: key for key in reversed(best_first)}
         leaders = [key for key in best_first if key in (firsts.get(trial) for trial in leading)]
@@ -105,28 +105,28 @@ class Keeper:
         return [min(group, key=lambda trial: rank(group[trial])) for group in trials.values()]
 
     def _keep_to_budget(self) -> None:
-        self._looked_at = time.monotonic()
+        self._measured_at = time.monotonic()
         sizes = {key: _bytes_in(self._path(key)) for key in self._runs if key not in self._dropped}
         left = self._settings.budget_gb * _GB - sum(sizes.values())
-        for key in [*reversed(self._spared()[1:]), *self._having("failed"), *self._having("interrupted")]:
+        for key in [*reversed(self._spared()[1:]), *self._with_status("failed"), *self._with_status("interrupted")]:
             if left >= 0:
                 return
             if sizes[key]:
                 left += sizes[key]
                 self._drop(key)
-        if left < 0 and not self._has_complained:
-            self._has_complained = True
+        if left < 0 and not self._has_warned:
+            self._has_warned = True
             log.warning(
-                "the checkpoints of runs under way and the best run's weights take %.1f GB, %.1f GB more than "
-                "checkpoints.budget_gb = %g, and are kept; allow more, or let fewer runs train at once "
+                "the checkpoints of active runs and the best run's weights take %.1f GB, %.1f GB more than "
+                "checkpoints.budget_gb = %g, and are not deleted; raise it, or train fewer runs at once "
                 "(resources.max_concurrent)",
                 self._settings.budget_gb - left / _GB,
                 -left / _GB,
                 self._settings.budget_gb,
             )
 
-    def _having(self, status: RunStatus) -> list[str]:
-        """Return the runs of a status that keep something."""
+    def _with_status(self, status: RunStatus) -> list[str]:
+        """Return the runs of a status whose checkpoints are not deleted."""
         return [key for key, run in self._runs.items() if run.status == status and key not in self._dropped]
 
     def _drop(self, key: str) -> None:
@@ -134,14 +134,14 @@ class Keeper:
         self._delete(key)
 
     def _delete(self, key: str) -> None:
-        """Delete a run's folder; try again later where its process is still writing there."""
+        """Delete a run's folder; try again later if its process is still writing there."""
         path = self._path(key)
         if path is not None and path.exists():
             shutil.rmtree(path, ignore_errors=True)
         (self._undeleted.add if path is not None and path.exists() else self._undeleted.discard)(key)
 
     def _path(self, key: str) -> Path | None:
-        """Return the folder of a run; None where its key leads elsewhere (a journal is a file that anyone may edit)."""
+        """Return the folder of a run; None if its key points elsewhere (anyone may edit a journal)."""
         root, path = self._folder.resolve(), (self._folder / key).resolve()
         return path if root in path.parents else None
 

@@ -1,4 +1,4 @@
-"""The `[adapter]` section: what is trained beside a pretrained model whose own weights stay as they are. Pure."""
+"""The `[adapter]` section: what is trained in addition to a pretrained model with frozen weights. Pure."""
 
 from typing import Annotated, Literal
 
@@ -9,12 +9,11 @@ from showhow.sections.scalars import STRICT, Positive, Share
 
 
 class _LowRank(BaseModel):
-    """Two thin matrices beside each chosen linear layer, whose product is added to its weight (Hu et al., LoRA, arXiv
+    """Two low-rank matrices for each chosen linear layer; their product is added to its weight (Hu et al., LoRA, arXiv
     2106.09685).
 
-    rank: their inner size; alpha: the product is scaled by alpha / rank; dropout: share of the layer's inputs left out
-    while training; targets: names of the layers, such as `q_proj` (empty: every linear layer but the one that writes
-    tokens out)."""
+    rank: their inner size; alpha: the product is scaled by alpha / rank; dropout: share of the layer's inputs dropped
+    in training; targets: names of the layers, such as `q_proj` (empty: every linear layer but the output layer)."""
 
     model_config = STRICT
 
@@ -31,7 +30,7 @@ class Lora(_LowRank):
 
 
 class Dora(_LowRank):
-    """A weight's length and direction are learned apart, the direction by LoRA (Liu et al., arXiv 2402.09353)."""
+    """A weight's magnitude and direction are learned separately, the latter by LoRA (Liu et al., arXiv 2402.09353)."""
 
     kind: Literal["dora"]
 

@@ -6,8 +6,8 @@ from showhow.sections.scalars import STRICT, Scalar
 
 
 class Arm(BaseModel):
-    """One of the things that a study compares: a row of its table. values: of the axes that it compares by, in the
-    order of `[compare] by`; is_control: it is there to be compared with, and never recommended."""
+    """One of the alternatives that a study compares: a row of its table. values: on the axes of `[compare] by`, in
+    their order; is_control: it serves only for comparison, and is never recommended."""
 
     model_config = STRICT
 

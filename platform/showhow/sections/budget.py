@@ -1,4 +1,4 @@
-"""The `[budget]` section: in what arms are equal, and how much each run may spend. Pure."""
+"""The `[budget]` section: the unit in which arms are equal, and how much each run may spend. Pure."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from showhow.sections.scalars import STRICT
 
 class Budget(BaseModel):
     """What a run may spend. unit: `examples` (training examples seen), `tokens` (of questions and targets in training,
-    and of replies that a method has written) or `flops` (operations of the model, 6 x parameters x tokens in training);
+    and of replies that a method generates) or `flops` (operations of the model, 6 x parameters x tokens in training);
     amount: where every run ends. Evaluation is not counted. A study without this section ends its runs at the recipe's
     max_examples."""
 
@@ -31,25 +31,24 @@ class Budget(BaseModel):
 
 @dataclass
 class Allowance:
-    """A run's budget and its ledger: what the stages that it used have cost so far, by kind (training, replies, scores
-    and teachers)."""
+    """A run's budget, and what its stages have cost so far, by kind (training, replies, scores and teachers)."""
 
     budget: Budget
     by_kind: dict[str, Spent] = field(default_factory=dict)
 
     @property
     def unit(self) -> Unit:
-        """What is counted."""
+        """The unit of the budget."""
         return self.budget.unit
 
     @property
     def amount(self) -> float:
-        """What may be spent in all."""
+        """The total that may be spent."""
         return self.budget.amount
 
     @property
     def spent(self) -> Spent:
-        """All that was spent so far."""
+        """The total spent so far."""
         return sum(self.by_kind.values(), Spent())
 
     @property
@@ -58,12 +57,12 @@ class Allowance:
         return self.amount - self.spent.of(self.unit)
 
     def room(self, wanted: float | None) -> tuple[float, float]:
-        """Return what a training may spend, in the unit, and how many examples it may see at most. wanted: examples,
-        below 1 a share of the whole budget; None for what is left."""
+        """Return the most that a training may spend, in the unit, and the most examples it may see. wanted: examples,
+        below 1 a share of the total budget; None for what is left."""
         if wanted is not None and wanted < 1:
             return min(self.left, wanted * self.amount), math.inf
         return self.left, math.inf if wanted is None else wanted
 
     def charge(self, kind: str, cost: Spent) -> None:
-        """Note the cost of a stage."""
+        """Add the cost of a stage."""
         self.by_kind[kind] = self.by_kind.get(kind, Spent()) + cost

@@ -1,4 +1,4 @@
-"""The `[compare]` section: what a study compares, and within what. Pure."""
+"""The `[compare]` section: what a study compares, and in which settings. Pure."""
 
 from typing import Annotated
 
@@ -10,9 +10,9 @@ _Axes = Annotated[tuple[str, ...], FROM_LIST]
 
 
 class Compare(BaseModel):
-    """by: the axes of the search whose values are compared; each combination of them is an arm. within: axes at each of
-    whose values arms are compared separately (settings); left out: the grids over the model, the task and the data
-    that are not compared by. Every other axis is tuned: an arm is shown by its best trial."""
+    """by: the axes of the search whose values are compared; each combination of values is an arm. within: axes at each
+    of whose values arms are compared separately (settings); default: the grids over the model, the task and the data
+    that are not in `by`. Every other axis is tuned: an arm is represented by its best trial."""
 
     model_config = STRICT
 

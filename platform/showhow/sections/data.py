@@ -1,4 +1,4 @@
-"""Sections of a study file that say what is read and how often a model is tried. Pure."""
+"""The sections `[data]` and `[evaluation]` of a study file. Pure."""
 
 import re
 from typing import Annotated, Literal
@@ -15,10 +15,10 @@ from showhow.tasks.explain import Level
 
 class Data(BaseModel):
     """The `[data]` section. eval_examples: questions in validation, in test and in each of eval_splits, which are
-    variants of the task (`eval_splits.longer = { terms = 10 }`). max_tokens: longest prompt with target that a model is
-    shown; longer rows are dropped and counted, and more than max_dropped_share of them is an error. control_length: the
-    level whose length the controls `shuffled` and `filler` have. explanation: the level of every trial, in a study that
-    does not search it."""
+    variants of the task (`eval_splits.longer = { terms = 10 }`). max_tokens: the most tokens of prompt and target;
+    longer rows are dropped and counted, and more than max_dropped_share of them is an error. control_length: the level
+    whose length the controls `shuffled` and `filler` have. explanation: the level of every trial, in a study
+    that does not search it."""
 
     model_config = STRICT
 
@@ -51,11 +51,11 @@ class Data(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """The `[evaluation]` section, which bounds what evaluation costs. every_examples: training examples between
-    evaluations (default: a twentieth of the budget); validation_examples: questions asked each time (default: at most
-    200 of eval_examples); all of test and of the further splits are asked once, at the end. solved_accuracy: a run at
-    or above it has solved the task. written_by: what writes the replies (`vllm`: for large causal models on GPUs, see
-    machines/vllm.py). metrics: names of registered metrics (showhow.Metric) to measure on every split too."""
+    """The `[evaluation]` section, which limits the cost of evaluation. every_examples: training examples between
+    evaluations (default: a twentieth of the budget); validation_examples: questions per evaluation (default: at most
+    200 of eval_examples); test and the other splits are evaluated in full, once, at the end. solved_accuracy: a run at
+    or above it has solved the task. written_by: what generates the replies (`vllm`: for large causal models on GPUs,
+    see machines/vllm.py). metrics: names of registered metrics (showhow.Metric) to measure on every split too."""
 
     model_config = STRICT
 

@@ -1,4 +1,4 @@
-"""What a dataset is, so that it can be addressed by what is computed: task, level, split, size, seed. Pure."""
+"""Identifies a dataset by what is computed: task, level, split, size, seed. Pure."""
 
 import hashlib
 from collections import Counter
@@ -33,7 +33,7 @@ def _by_bucket(task: Task) -> Counter[int]:
 
 
 class DatasetSpec(BaseModel):
-    """An immutable set of examples. split: `train`, `validation`, `test` or the study's name of a further evaluation
+    """An immutable set of examples. split: `train`, `validation`, `test` or the study's name of another evaluation
     split, which draws from the test buckets. control_length: the level whose length the controls have."""
 
     model_config = STRICT
@@ -52,8 +52,8 @@ class DatasetSpec(BaseModel):
 
     @property
     def available(self) -> int | None:
-        """How many different questions the split has: counted in a listed task, else on average; None when they are
-        more than any dataset could hold."""
+        """How many different questions the split has: counted in a listed task, else on average; None if they are more
+        than any dataset could contain."""
         if self.task.listed is not None:
             return sum(_by_bucket(self.task)[bucket] for bucket in self.buckets)
         possible = self.task.distinct_questions
@@ -61,7 +61,7 @@ class DatasetSpec(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits; equal for specs that give the same rows, wherever a task's file lies."""
+        """16 hexadecimal digits; equal for specs that give the same rows, wherever a task's file is."""
         content = self.model_dump(mode="json")
         if not self.level.is_control:
             del content["control_length"]

@@ -1,6 +1,6 @@
-"""What is wrong with a study, as sentences: the setting, what was got, what is allowed, the nearest right name.
+"""The faults of a study, as sentences: the setting, the value found, what is allowed, the nearest valid name.
 
-Where the setting stands in a file is the business of `source.py`.
+`source.py` finds the setting's line in the file.
 """
 
 import json
@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 from showhow.errors import nearest
 from showhow.kinds import KIND_MARK, NAME_MARK, ByKind, Catalogue, finding, found_again, literal_kind, raise_findings
 
-# Pydantic's findings, in the words of someone who writes TOML.
+# Pydantic's errors, worded for authors of TOML.
 _MUST = {
     "bool_type": "must be true or false",
     "dict_type": "must be a section (a table)",
@@ -71,11 +71,11 @@ class PartOf:
 
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
-    """Turn pydantic's findings about a model into sentences."""
+    """Turn pydantic's errors for a model into sentences."""
     found = [dict(item) for item in error.errors()]
-    # a list is also called empty when all its values are wrong, which is said of each of them already
-    said_already = [item for item in found if item["type"] == "too_short" and item["input"]]
-    return list(dict.fromkeys(_fault(item, model) for item in found if item not in said_already))
+    # a list is also called empty when all its values are wrong, and each of them is reported already
+    reported = [item for item in found if item["type"] == "too_short" and item["input"]]
+    return list(dict.fromkeys(_fault(item, model) for item in found if item not in reported))
 
 
 def _fault(item: dict[str, Any], model: type[BaseModel]) -> Fault:
@@ -107,7 +107,7 @@ def _allowed(item: dict[str, Any], context: dict[str, Any]) -> str:
 
 
 def _no_axis(place: "_Place", item: dict[str, Any]) -> str:
-    """Say what an axis looks like; a wrong name may also have been meant for a setting of the section."""
+    """Describe an axis; a wrong name may also be a misspelt setting of the section."""
     got = item["input"]
     if isinstance(got, dict):
         hint = nearest(str(next(iter(got), "")), re.findall(r"{ (\w+) =", item["msg"]))
@@ -119,7 +119,7 @@ def _no_axis(place: "_Place", item: dict[str, Any]) -> str:
 
 
 class _Place(NamedTuple):
-    """Where a finding belongs: its dotted name, the last part of that, and the model which has such a field."""
+    """The place of an error: its dotted name, the last part of that, and the model with that field."""
 
     key: str
     name: str
@@ -127,7 +127,7 @@ class _Place(NamedTuple):
 
 
 def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> _Place:
-    """Find the setting that a pydantic location stands for: tags of unions, which nobody writes, are left out."""
+    """Find the setting at a pydantic location, leaving out tags of unions, which are not in the file."""
     walk = _Walk(model)
     for part in location:
         walk.step(part)
@@ -135,15 +135,15 @@ def _follow(model: type[BaseModel], location: tuple[int | str, ...]) -> _Place:
 
 
 class _Walk:
-    """One way through the models. owners: those whose field the next part may be; owner: the one whose field the last
-    part was."""
+    """A walk through the models along a location. _owners: the models whose field the next part may be; owner: the
+    model of the last part."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self.key, self.name = "", ""
         self.owner: type[BaseModel] | None = model
         self._owners: list[type[BaseModel]] = [model]
         self._is_entry = False  # the next part is the name of an entry in a table of entries
-        self._is_by_kind = False  # the next part may say which class read the table, or under which name it stands
+        self._is_by_kind = False  # the next part may be the class that read the table, or the table's name
 
     def step(self, part: int | str) -> None:
         """Take the next part of the location."""
@@ -179,20 +179,20 @@ class _Walk:
 
 
 def _tag_of(model: type[BaseModel]) -> str | None:
-    if "kind" not in model.model_fields:  # an axis is known by its only field
+    if "kind" not in model.model_fields:  # an axis is identified by its only field
         return next(iter(model.model_fields))
     return literal_kind(model)
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Return the models that an annotation names, those of a union in turn."""
+    """Return the models that an annotation names, including those of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in typing.get_args(annotation) for model in models_in(inner)]
 
 
 def _catalogue_of(field: FieldInfo) -> Catalogue[Any] | None:
-    """Return the catalogue of the classes that may read a field's table, where it goes by kind."""
+    """Return the catalogue of the classes that may read a field's table, if it has kinds."""
     extras = [*field.metadata, *(extra for inner in typing.get_args(field.annotation) for extra in _extras(inner))]
     return next((extra.catalogue for extra in extras if isinstance(extra, ByKind)), None)
 
@@ -222,7 +222,7 @@ def _unknown(place: _Place, root: type[BaseModel]) -> str:
 
 
 def _purpose(place: _Place) -> str:
-    """Say how a missing setting is written."""
+    """Describe how to write a missing setting."""
     field = place.owner.model_fields.get(place.name) if place.owner else None
     if field is None:
         return "two values are needed, such as [1, 10]"
@@ -248,6 +248,6 @@ def _kind_fault(place: _Place, got: object) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as its author would recognise it, shortened where it is long."""
+    """Return a value as text, shortened if it is long."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,7 +1,6 @@
 """The model and the recipe: what is fine-tuned and all hyperparameters of one fine-tuning. Pure and typed.
 
-The fields a study file leaves out take the values stated here; `showhow plan` prints them all and every run records
-them.
+Fields that a study file omits have the defaults here; `showhow plan` prints them all and every run records them.
 """
 
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ class Recipe(BaseModel):
     """All hyperparameters of one fine-tuning.
 
     batch_size: examples per optimizer step; micro_batch_size: examples per forward pass (gradients are accumulated
-    until batch_size; None: the whole batch at once). max_examples: training examples seen in all, repeats counted
-    (None: the study's [budget] says when a run ends). batching: `grouped` puts examples of similar length together,
-    `packed` joins several in one row without letting them see each other (causal models only). precision: `auto` is
-    bfloat16 autocast where the processor computes in it, else float32; `float16` is for GPUs that know no bfloat16.
+    until batch_size; None: the full batch at once). max_examples: training examples seen in total, with repeats
+    (None: the study's [budget] ends a run). batching: `grouped` puts examples of similar length together,
+    `packed` joins several in one row without attention between them (causal models only). precision: `auto` is
+    bfloat16 autocast where the processor supports it, else float32; `float16` is for GPUs without bfloat16.
     """
 
     model_config = STRICT
@@ -41,9 +40,9 @@ class Recipe(BaseModel):
 
     @property
     def total_examples(self) -> int:
-        """max_examples. Raises ValueError where it is left out, because a budget in other units ends the run."""
+        """max_examples. Raises ValueError if it is not set, because a budget in other units ends the run."""
         if self.max_examples is None:
-            raise ValueError("max_examples is left out; the budget says when a run ends")
+            raise ValueError("max_examples is not set; the budget ends the run")
         return self.max_examples
 
     @model_validator(mode="after")
@@ -72,7 +71,7 @@ class ScratchModel(BaseModel):
     heads: attention heads (default: one per 32 of hidden_size); mlp_size: width of the feed-forward part (default: 4 x
     hidden_size). A t5 has `layers` layers in the encoder and as many in the decoder. The last three are a llama's:
     rope_theta is the base of the rotary positions (short texts learn faster with a small one), and with tie_embeddings
-    one matrix reads tokens in and writes them out, as it always does in a t5.
+    input and output embeddings share one matrix, as they always do in a t5.
     """
 
     model_config = STRICT
@@ -129,9 +128,9 @@ class PretrainedModel(BaseModel):
     """A model and its tokenizer by Hugging Face name or local folder; safetensors only, no code from the model's
     author.
 
-    quantise: weights that are not trained are held in 8 or 4 bits (bitsandbytes, on GPUs; with an adapter only).
-    questions: `chat` asks them by the tokenizer's chat template, `plain` as they are, `auto` by the template where
-    there is one."""
+    quantise: frozen weights are loaded in 8 or 4 bits (bitsandbytes, on GPUs; with an adapter only). questions: `chat`
+    formats them with the tokenizer's chat template, `plain` leaves them unchanged, `auto` uses the template if there is
+    one."""
 
     model_config = STRICT
 

@@ -1,4 +1,4 @@
-"""Sections of a study file that say what a run holds while it runs, and what it leaves. They change no result. Pure."""
+"""The sections for what a run occupies while it runs, and what it leaves on disk. They change no result. Pure."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -19,14 +19,14 @@ ZeroStage = Literal[0, 1, 2, 3]
 
 
 class Resources(BaseModel):
-    """The `[resources]` section: what one trial holds while it runs. It does not change results, so it may be changed
-    when a study is continued.
+    """The `[resources]` section: what one trial occupies while it runs. It does not change results, so it may be
+    changed when a study is resumed.
 
-    devices_per_trial: processes that train it together (`auto`: the fewest that hold it, by the estimate of `showhow
+    devices_per_trial: processes that train it together (`auto`: the fewest that it fits on, by the estimate of `showhow
     plan`); each has cpus_per_device CPUs and gpus_per_device GPUs. A trial of one device may have a share of a GPU.
-    device_gb: memory of a GPU, or of a device's CPUs (default for CPUs: this machine's, divided among them; for GPUs it
-    must be said where it shall count). device_tflops: 10^12 operations that a device computes in a second at its best,
-    in the type of the recipe, as its maker says; for the hours in `showhow plan` alone."""
+    device_gb: memory of a GPU, or of a device's CPUs (default for CPUs: this machine's, divided among them; for GPUs:
+    unknown). device_tflops: a device's peak speed in 10^12 operations per second, in the type of the recipe, as
+    its maker states it; only for the hours in `showhow plan`."""
 
     model_config = STRICT
 
@@ -48,13 +48,13 @@ class Resources(BaseModel):
 
 
 class Sharding(BaseModel):
-    """The `[sharding]` section: how a trial is laid over its devices by DeepSpeed. Like `[resources]` it changes no
+    """The `[sharding]` section: how DeepSpeed distributes a trial over its devices. Like `[resources]` it changes no
     result beyond rounding.
 
-    zero_stage: see Layout (`auto`: the lowest at which a device holds its part). offload_optimizer, offload_parameters:
-    where they wait while not in use; nvme_path: the folder for `nvme`. recompute_activations: keep few activations and
-    compute the rest again in the backward pass. deepspeed: further settings by DeepSpeed's own names, or the path of a
-    JSON file of them beside the study file."""
+    zero_stage: see Layout (`auto`: the lowest at which a trial fits). offload_optimizer, offload_parameters: where they
+    are stored while not in use; nvme_path: the folder for `nvme`. recompute_activations: store few activations and
+    recompute the rest in the backward pass. deepspeed: further settings by DeepSpeed's own names, or the path of a JSON
+    file of them, relative to the study file."""
 
     model_config = STRICT
 
@@ -67,12 +67,11 @@ class Sharding(BaseModel):
 
 
 class Checkpoints(BaseModel):
-    """The `[checkpoints]` section: what runs leave on the disk. It may be changed when a study is continued.
+    """The `[checkpoints]` section: what runs leave on the disk. It may be changed when a study is resumed.
 
-    every_minutes: a run saves its state at the first report so long after the last time, to go on from there when it is
-    interrupted. keep_best: so many finished runs of the study keep their weights, and the best run of each level's
-    leading trial in any case (0: none does); budget_gb: all that the study keeps, of which the best runs' weights go
-    last."""
+    every_minutes: a run saves its state at the first report this long after its last save, and resumes from it after
+    an interruption. keep_best: the number of finished runs that keep their weights; the best run of each arm's leading
+    trial also does (0: none does). budget_gb: the most that the study keeps on disk (see home/retention.py)."""
 
     model_config = STRICT
 

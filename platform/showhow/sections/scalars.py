@@ -11,7 +11,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _one_value(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """Say what a value may be in one sentence, and not one for each member of the union."""
+    """Report what a value may be in one sentence, not in one per member of the union."""
     try:
         return handler(value)
     except ValidationError:
@@ -22,7 +22,7 @@ def _tuple_of(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-# Of a study that is read from JSON, sections are Python values by the time they are checked, and pydantic's strict mode
-# takes no list for a tuple then.
+# Sections of a study read from JSON are Python values when they are checked, and pydantic's strict mode then accepts no
+# list for a tuple.
 FROM_LIST = BeforeValidator(_tuple_of)
 Scalar = Annotated[bool | int | float | str, WrapValidator(_one_value)]

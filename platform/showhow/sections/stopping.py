@@ -2,8 +2,8 @@
 
 Trials are compared only with trials of the same arm in the same setting. A model without explanation leads early,
 because it reaches chance at once, so a rule across arms stops exactly the trials that win later. And an arm's answer
-needs all seeds of its best trial, but only of that one: so every trial gets its first seed, a trial gets a further one
-only while the seeds that it has finished are among the best of its arm, and at least two trials always do. A run that
+needs all seeds of its best trial, but only of that one: so every trial gets its first seed, a trial gets another
+only while its finished seeds are among the best of its arm, and at least two trials always do. A run that
 reached its goal is better than one that did not, and the sooner the better; the rest is decided by the rule's metric.
 """
 
@@ -17,7 +17,7 @@ _Common = Annotated[int, Field(ge=1)]
 
 
 class NoStopping(BaseModel):
-    """Every run uses its whole budget, unless it reaches goal_accuracy on the validation split first (if one is
+    """Every run uses its full budget, unless it reaches goal_accuracy on the validation split first (if one is
     set)."""
 
     model_config = STRICT
@@ -30,12 +30,12 @@ class Asha(BaseModel):
     """Asynchronous successive halving (Li et al., arXiv 1810.05934) within arm and setting, by budget, then by seeds.
 
     Progress is counted in the unit of the run's budget. grace: share of a run's budget before the first decision;
-    reduction_factor: of that many trials one continues at each rung within a seed, and to its next seed. metric: what
-    trials are compared by; the training loss falls in stairs before accuracy moves, so it sees a run that is about to
-    click. (Where the wording itself is searched, losses of different wordings cannot be compared: use accuracy.)
-    min_trials: others that must have come as far; with one other it would be luck. min_seeds: seeds that must have come
-    as far; a trial is judged by their mean, and with 2 every trial spends two seeds. `benchmarks/stopping.py` measures
-    what these values save and what they miss.
+    reduction_factor: one of that many trials continues at each rung within a seed, and to its next seed. metric: what
+    trials are compared by; the training loss falls in steps before accuracy rises, so it shows a run that is about to
+    succeed. (Where the wording itself is searched, losses of different wordings cannot be compared: use accuracy.)
+    min_trials: others that must have come as far; with one other it would be chance. min_seeds: seeds that must have
+    come as far; a trial is judged by their mean, and with 2 every trial spends two seeds. `benchmarks/stopping.py`
+    measures what these values save and what they miss.
     """
 
     model_config = STRICT

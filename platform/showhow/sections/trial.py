@@ -1,4 +1,4 @@
-"""One point of a study's search space with everything it sets filled in: what a run is given. Pure."""
+"""One point of a study's search space with everything filled in: the settings of a run. Pure."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -18,12 +18,12 @@ from showhow.tasks import AnyTask
 from showhow.tasks.base import Task
 from showhow.tasks.explain import Level
 
-_VALIDATION_EXAMPLES = 200  # asked at each evaluation, where the study does not say
+_VALIDATION_EXAMPLES = 200  # per evaluation, where the study does not set it
 
 
 class Trial(BaseModel):
-    """One point of the search space. arm: the name of what is compared by it; setting: of the axes within which is
-    compared, the values (see study/arms.py)."""
+    """One point of the search space. arm: the name of its arm; setting: its values on the axes within which arms are
+    compared (see study/arms.py)."""
 
     model_config = STRICT
 
@@ -53,10 +53,10 @@ class Trial(BaseModel):
         if every is not None and not batch <= every <= (examples or every):
             most = f" and at most max_examples ({examples:,})" if examples else ""
             yield Fault("evaluation.every_examples", f"got {every:,}, must be at least one batch ({batch:,}){most}")
-        asked = self.evaluation.validation_examples
-        if asked is not None and asked > self.data.eval_examples:
+        questions = self.evaluation.validation_examples
+        if questions is not None and questions > self.data.eval_examples:
             yield Fault(
-                "evaluation.validation_examples", f"got {asked:,}, but eval_examples = {self.data.eval_examples:,}"
+                "evaluation.validation_examples", f"got {questions:,}, but eval_examples = {self.data.eval_examples:,}"
             )
         if (
             self.recipe.batching == "packed"
@@ -78,7 +78,7 @@ class Trial(BaseModel):
         )
 
     def dataset_faults(self) -> list[Fault]:
-        """Find the splits that cannot be: variants with impossible parameters, more questions than there are."""
+        """Find impossible splits: variants with impossible parameters, more questions than there are."""
         return [fault for split in self.splits for fault in self._split_faults(split)]
 
     def _split_faults(self, split: str) -> list[Fault]:
@@ -93,14 +93,14 @@ class Trial(BaseModel):
         return [
             Fault(
                 "data.train_examples" if split == TRAIN else "data.eval_examples",
-                f"{spec.examples:,} different questions asked of the {split} split, but this task has {available:,} "
-                f"there ({len(spec.buckets)}% of all); ask for fewer or make the task larger",
+                f"{spec.examples:,} different questions wanted in the {split} split, but this task has {available:,} "
+                f"there ({len(spec.buckets)}% of all); set fewer or make the task larger",
             )
         ]
 
     @property
     def is_control(self) -> bool:
-        """True where the arm is there to be compared with, and not to be recommended."""
+        """True if the arm serves only for comparison, and is not recommended."""
         return self.level.is_control or self.method.is_control
 
     @property
@@ -110,11 +110,11 @@ class Trial(BaseModel):
 
     @property
     def validation_examples(self) -> int:
-        """Questions asked at each evaluation during training."""
+        """Questions per evaluation during training."""
         return min(self.evaluation.validation_examples or _VALIDATION_EXAMPLES, self.data.eval_examples)
 
 
 def _variant(task: Task, changes: dict[str, Scalar]) -> Task:
-    """Return the task with some parameters changed, strictly typed; a preset among them stands for what it states."""
+    """Return the task with some parameters changed, strictly typed; a preset among them sets its parameters."""
     preset = task.presets.get(str(changes.get("preset")), {})
     return type(task).model_validate({**task.model_dump(), **preset, **changes}, strict=True)

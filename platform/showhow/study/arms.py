@@ -1,4 +1,4 @@
-"""What a study compares, and within what: arms and settings from its `[compare]` section and its grids. Pure."""
+"""The arms and settings that a study compares, from its `[compare]` section and its grids. Pure."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from showhow.sections.scalars import Scalar
 from showhow.study.search_space import Grid, SearchSpace, applying
 from showhow.study.variants import VARIED, target
 
-# What is no choice among recipes: a grid over it asks a question of its own at each value, unless a study says
+# Sections that are not tuned: a grid over one makes a separate comparison at each value, unless a study sets
 # otherwise.
 _NOT_TUNED = ("model", "task", "data")
 
@@ -20,15 +20,15 @@ Values = dict[str, Scalar]
 
 
 def within_of(search: SearchSpace, compare: Compare) -> tuple[str, ...]:
-    """Return the axes within which a study compares: as it says, or the grids over the model, the task and the data
-    that it does not compare by, where the search does not choose among their values (optuna)."""
+    """Return the axes of a study's settings: those that it names or, in a random search, the grids over the model, the
+    task and the data that it does not compare by."""
     if compare.within is not None:
         return compare.within
     if search.algorithm != "random":
         return ()
     found: list[str] = []
     grids = {axis: grid for axis, grid in search.axes.items() if isinstance(grid, Grid) and len(grid.grid) > 1}
-    for axis in sorted(grids, key=lambda name: target(name).field != ""):  # those that pick a variant first
+    for axis in sorted(grids, key=lambda name: target(name).field != ""):  # axes that pick a variant first
         section, variant, _ = target(axis)
         if section in _NOT_TUNED and axis not in compare.by and (not variant or section in found):
             found.append(axis)
@@ -36,15 +36,15 @@ def within_of(search: SearchSpace, compare: Compare) -> tuple[str, ...]:
 
 
 def combinations(search: SearchSpace, axes: Sequence[str]) -> tuple[Values, ...]:
-    """Return each combination of the values of some grids, in the order of the study file, the first axis outermost;
-    axes that set nothing in one are left out of it. One, empty, of no axes."""
+    """Return each combination of the values of some grids, in the order of the study file, the first axis outermost,
+    without axes that have no effect in it. No axes give one empty combination."""
     grids = [axis.extremes for axis in (search.axes[name] for name in axes)]
     found = (applying(dict(zip(axes, values, strict=True))) for values in product(*grids))
     return tuple({json.dumps(values): values for values in found}.values())
 
 
 def names_of(arms: Sequence[Values]) -> list[str]:
-    """Return a name for each arm, the values in words: `plain, long`. Should two be called alike, with their axes."""
+    """Return a name for each arm, the values in words: `plain, long`. If two are equal, with their axes."""
     words = {axis: _words(axis, [arm[axis] for arm in arms if axis in arm]) for arm in arms for axis in arm}
     names = [", ".join(words[axis][json.dumps(value)] for axis, value in arm.items()) for arm in arms]
     if len(set(names)) == len(names):
@@ -53,8 +53,7 @@ def names_of(arms: Sequence[Values]) -> list[str]:
 
 
 def _words(axis: str, values: Sequence[Scalar]) -> dict[str, str]:
-    """Return values as text, by their JSON: models without the folder or the owner that they are in, unless two would
-    be called alike."""
+    """Return values as text, by their JSON: names of models without folder or owner, unless two would be equal."""
     texts = {json.dumps(value): value if isinstance(value, str) else json.dumps(value) for value in values}
     section, _, field = target(axis)
     if (section, field) == ("model", "name"):
@@ -64,7 +63,7 @@ def _words(axis: str, values: Sequence[Scalar]) -> dict[str, str]:
 
 
 def compare_faults(search: SearchSpace, compare: Compare) -> Iterator[Fault]:
-    """Say what is wrong with the axes that a study compares by and within."""
+    """Yield the faults of the axes that a study compares by and within."""
     within = compare.within or ()
     for name, axes in (("by", compare.by), ("within", within)):
         for axis in axes:
@@ -72,7 +71,7 @@ def compare_faults(search: SearchSpace, compare: Compare) -> Iterator[Fault]:
                 yield Fault(f"compare.{name}", fault)
     for axis in within:
         if axis in compare.by:
-            yield Fault("compare.within", f'"{axis}" is compared by already; a setting is another axis')
+            yield Fault("compare.within", f'"{axis}" is in compare.by already; name another axis')
 
 
 def _axis_fault(axis: str, axes: Sequence[str], search: SearchSpace) -> str | None:

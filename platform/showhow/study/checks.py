@@ -1,4 +1,4 @@
-"""What is wrong between the parts of a study: axes and what they set, levels, budget; and with single trials. Pure."""
+"""Checks the parts of a study against each other (axes, levels, budget), and its trials one by one. Pure."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _LEVEL_GRID = 'explanation = { grid = ["none", "short", "long"] }'
 
 
 def section_faults(study: "Study") -> Iterator[Fault]:
-    """Find what contradicts itself between the sections of a study, before any trial is looked at."""
+    """Find contradictions between the sections of a study, before its trials are checked."""
     yield from _level_faults(study)
     yield from _axis_faults(study)
     for section in VARIED:
@@ -40,7 +40,7 @@ def section_faults(study: "Study") -> Iterator[Fault]:
         yield from variant_faults(section, getattr(study, section), study.search.axes.get(section), is_set)
         yield from alike_faults(section, getattr(study, section), study.search.axes)
     yield from _recipe_faults(study)
-    levels_are_missing = EXPLANATION not in study.search.axes  # which is said already
+    levels_are_missing = EXPLANATION not in study.search.axes  # which is already reported
     for fault in compare_faults(study.search, study.compare):
         if not (levels_are_missing and fault.message.startswith(f'"{EXPLANATION}"')):
             yield fault
@@ -109,7 +109,7 @@ def _recipe_faults(study: "Study") -> Iterator[Fault]:
     is_set = {*study.recipe, *study.search.axes}
     if study.budget is not None and "max_examples" in is_set:
         place = "recipe" if "max_examples" in study.recipe else "search"
-        message = "[budget] says when a run ends; leave max_examples out, or the section [budget]"
+        message = "[budget] ends each run; remove max_examples, or the section [budget]"
         yield Fault(f"{place}.max_examples", message)
     needed = [name for name, field in Recipe.model_fields.items() if field.is_required()]
     for name in needed if study.budget is not None else ["max_examples", *needed]:
@@ -120,7 +120,7 @@ def _recipe_faults(study: "Study") -> Iterator[Fault]:
 
 
 def _optuna_faults(study: "Study") -> Iterator[Fault]:
-    """TPE chooses among the same axes at every point of an arm, so what an axis of a variant needs is fixed in it."""
+    """TPE needs the same axes at every point of an arm, so an arm must fix the variant that an axis belongs to."""
     if study.search.algorithm == "random":
         return
     for axis in study.search.axes:
@@ -133,14 +133,14 @@ def _optuna_faults(study: "Study") -> Iterator[Fault]:
 
 
 def stop_faults(study: "Study") -> Iterator[Fault]:
-    """Find what a stop rule asks for and the study does not have."""
+    """Find what a stop rule needs and the study does not have."""
     needed = 0 if isinstance(study.stop, NoStopping) else study.stop.min_seeds
     if "min_seeds" in study.stop.model_fields_set and needed > len(study.seeds):
         yield Fault("stop.min_seeds", f"got {needed}, but the study has {len(study.seeds)} seeds")
 
 
 def trial_faults(study: "Study", trial: Trial) -> Iterator[Fault]:
-    """Find what is wrong with one trial beyond its sections."""
+    """Find the faults of one trial beyond its sections."""
     if broken := task_breach(trial.task):
         yield Fault("task", broken)
         return
@@ -153,14 +153,14 @@ def trial_faults(study: "Study", trial: Trial) -> Iterator[Fault]:
 
 
 def _unfit(study: "Study", trial: Trial) -> list[str]:
-    """Ask the method, which may be a user's, why it cannot be used so."""
+    """Return why the method, which may be a user's, cannot be used here."""
     recipe, examples, devices = trial.recipe, planned_examples(trial), study.resources.devices_per_trial
     batches = None if examples is None else examples // recipe.batch_size
     known = 1 if devices == "auto" else devices
     setup = Setup(trial.level, recipe.batching, recipe.batch_size, _has_encoder(trial), known, batches)
     try:
         return [str(message) for message in trial.method.unfit(setup)]
-    except Exception as error:  # noqa: BLE001 - of a user's class, and said as its fault
+    except Exception as error:  # noqa: BLE001 - of a user's class; reported as its fault
         return [f'the method "{trial.method.kind}" fails in unfit: {type(error).__name__}: {error}']
 
 

@@ -1,5 +1,5 @@
-"""What a study leaves unsaid: the first value of each axis where a section needs one, variants without parameters, and
-the defaults that must mean the same when they change. Pure."""
+"""Fills in what a study omits: the first value of each axis where a section needs one, variants without parameters, and
+defaults, so that a saved study does not change with them. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,45 +13,45 @@ from showhow.study.variants import axes_of, fields_of, implied_variants, table_o
 
 
 def filled(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the sections of a study as written with all that they leave unsaid, and what contradicts itself there."""
+    """Return the sections of a study as written, with what they omit, and the contradictions in them."""
     axes = axes_of(values)
     variants, faults = implied_variants(values, axes)
-    whole: dict[str, Any] = {**values, **variants}
+    complete: dict[str, Any] = {**values, **variants}
     for axis, written in axes.items():
         place = target(axis)
-        table = table_of(whole, place) if place.field and place.section != "recipe" else None
+        table = table_of(complete, place) if place.field and place.section != "recipe" else None
         if table is None or place.field not in fields_of(place.section, table):
             continue
         if place.field in table:
             faults.append(both(axis))
         first = _first(written)
         if first is not None:
-            _set(whole, place.table, {place.field: first, **table})
-    recipe = whole.get("recipe")
+            _set(complete, place.table, {place.field: first, **table})
+    recipe = complete.get("recipe")
     if isinstance(recipe, dict):
-        whole["recipe"] = {**_unsaid(axes), **recipe}
-    return whole, faults
+        complete["recipe"] = {**_defaults(axes), **recipe}
+    return complete, faults
 
 
 def unfilled(values: dict[str, Any], axes: Iterable[str]) -> dict[str, Any]:
-    """Return the sections of a study without the values that stand in for an axis."""
-    whole = dict(values)
+    """Return the sections of a study without the values that axes set."""
+    sections = dict(values)
     for place in map(target, axes):
-        table = table_of(whole, place) if place.field and place.section != "recipe" else None
+        table = table_of(sections, place) if place.field and place.section != "recipe" else None
         if table is not None:
-            _set(whole, place.table, {key: value for key, value in table.items() if key != place.field})
-    return whole
+            _set(sections, place.table, {key: value for key, value in table.items() if key != place.field})
+    return sections
 
 
 def both(axis: str) -> Fault:
-    """Return the fault of a field that is searched and set."""
+    """Return the fault of a field that is both searched and set."""
     place = target(axis)
     return Fault(f"search.{axis}", f"{place.field} is both searched and set in [{place.table}]; remove one of them")
 
 
 def at_axes(faults: Iterable[Fault], axes: Iterable[str], picked: Mapping[str, str] | None = None) -> list[Fault]:
-    """Place what is wrong with a searched field, or with a section that has one, at its axis, and what is wrong with a
-    picked variant at that. picked: the variant of each section that has several."""
+    """Move faults of a searched field, or of a section with one, to its axis, and faults of a picked variant to that
+    variant. picked: the variant of each section that has several."""
     places: dict[str, str] = {}
     for axis in axes:
         section, variant, field = target(axis)
@@ -70,20 +70,20 @@ def _picked(key: str, picked: Mapping[str, str]) -> str:
 
 
 def _set(values: dict[str, Any], table: str, content: dict[str, Any]) -> None:
-    """Put a table, or one of several named ones, in its place; what is there is not changed."""
+    """Set a table, or one of several named tables; the old one is not changed."""
     section, _, variant = table.partition(".")
     values[section] = {**values[section], variant: content} if variant else content
 
 
 def _first(written: Any) -> Any:
-    """Return the first value of an axis; None of what is no axis."""
+    """Return the first value of an axis; None if it is not one."""
     if isinstance(written, BaseModel):
         return getattr(written, next(iter(type(written).model_fields)))[0]
     found = [written[kind] for kind in AXIS_KINDS if kind in written] if isinstance(written, dict) else []
     return found[0][0] if found and isinstance(found[0], list | tuple) and found[0] else None
 
 
-def _unsaid(axes: Mapping[str, Any]) -> dict[str, Any]:
-    """Let the recipe say all that it leaves to defaults: what is stored must mean the same when they change."""
+def _defaults(axes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe's defaults: a saved study must not change with them."""
     defaults = {name: field.default for name, field in Recipe.model_fields.items() if not field.is_required()}
     return {name: value for name, value in defaults.items() if name not in axes and value is not None}

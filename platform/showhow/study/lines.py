@@ -1,9 +1,8 @@
-"""On which line of a TOML text each key stands. The text is valid TOML already: `tomllib` reads values, this only finds
-places."""
+"""Finds the line of each key in a TOML text that is known to be valid; `tomllib` reads the values."""
 
 import re
 
-# Whatever can stand in a valid text: a comment, a string of each kind, a sign that structures, anything else.
+# The tokens of a valid text: a comment, a string of each kind, a structural character, anything else.
 _TOKEN = re.compile(
     r'#[^\n]*|"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\])*"|\'[^\']*\'|[\[\]{}=,.\n]|[^\s\[\]{}=,.#"\']+',
     re.DOTALL,
@@ -57,7 +56,7 @@ class _Scanner:
         self._value(key)
 
     def _key(self, section: str) -> str:
-        """Read `a."b".c`, note the line of each part, and return the whole name."""
+        """Read `a."b".c`, note the line of each part, and return the full name."""
         name = section
         while self._peek() not in ("=", "]"):
             part, number = self._tokens[self._at]
@@ -85,7 +84,7 @@ class _Scanner:
         self._at += 1
 
     def _list(self) -> None:
-        """Pass over a list, with whatever is nested in it."""
+        """Skip a list and everything nested in it."""
         depth = 0
         while True:
             depth += (self._peek() in ("[", "{")) - (self._peek() in ("]", "}"))

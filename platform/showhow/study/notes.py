@@ -1,6 +1,6 @@
-"""What a person should know of a study that is no mistake of theirs: what its layouts are assumed from, what this
-machine cannot hold or lacks, which rows of imported data contradict others. `check`, `plan` and `run` say it. Pure, but
-for asking what this machine has."""
+"""Notes on a study that are not errors: assumptions about its layouts, what this machine has too little of or lacks,
+rows of imported data that contradict others. `check`, `plan` and `run` print them. Pure, except that it inspects this
+machine."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,8 +18,7 @@ from showhow.tasks.imported.task import Imported
 
 
 def notes_on(study: Study, is_for_this_machine: bool = True) -> list[str]:
-    """Return what is to be known before a study runs, a sentence or two each. is_for_this_machine: no cluster is
-    named."""
+    """Return notes to read before a study runs, a sentence or two each. is_for_this_machine: no cluster is named."""
     trials = planned_trials(study)
     found = [*_of_contradictions(trials)]
     if is_open(study.resources, study.sharding):
@@ -38,22 +37,22 @@ def notes_on(study: Study, is_for_this_machine: bool = True) -> list[str]:
 
 
 def _of_assumptions(study: Study, trials: Sequence[Trial]) -> Iterator[str]:
-    """Say where "auto" takes what is not known to fit."""
-    asked, least = "sharding.zero_stage", "the lowest stage"
+    """Yield where "auto" picks a layout that may not fit."""
+    setting, least = "sharding.zero_stage", "the lowest stage"
     if study.resources.devices_per_trial == "auto":
-        asked, least = "resources.devices_per_trial", "a single device"
-    takes = f'{asked} = "auto" takes {least}, whether that holds a trial or not'
+        setting, least = "resources.devices_per_trial", "a single device"
+    takes = f'{setting} = "auto" takes {least}, even if a trial does not fit'
     if device_bytes(study.resources) is None:
-        yield f"{takes}, as nobody has said what a GPU holds. Set resources.device_gb, or {asked} to a number"
+        yield f"{takes}, as the memory of a GPU is unknown. Set resources.device_gb, or {setting} to a number"
     names = [trial.model.name for trial in trials if isinstance(trial.model, PretrainedModel) and not sizes_of(trial)]
     missing = [name for name in dict.fromkeys(names) if not _is_here(name)]
     if missing:
         yield (
             f"{takes}, as the weights of {', '.join(missing)} are not on this disk. Download them first "
-            f'("hf download {missing[0]}"), or set {asked} to a number'
+            f'("hf download {missing[0]}"), or set {setting} to a number'
         )
     if odd := [name for name in dict.fromkeys(names) if name not in missing]:
-        yield f"{takes}, as config.json of {', '.join(odd)} does not tell the sizes. Set {asked} to a number"
+        yield f"{takes}, as config.json of {', '.join(odd)} has no sizes. Set {setting} to a number"
 
 
 def _is_here(name: str) -> bool:
@@ -62,8 +61,8 @@ def _is_here(name: str) -> bool:
 
 
 def _of_contradictions(trials: Sequence[Trial]) -> Iterator[str]:
-    """Name rows of imported files that answer a question otherwise than a row before."""
+    """Yield notes on rows of imported files that contradict an earlier row's answer."""
     tasks = dict.fromkeys(trial.dataset(split).task for trial in trials for split in trial.splits)
     for task in tasks:
-        if isinstance(task, Imported) and (told := task.rows.contradictions_in(task.path)):
-            yield told
+        if isinstance(task, Imported) and (note := task.rows.contradictions_in(task.path)):
+            yield note

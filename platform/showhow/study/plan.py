@@ -1,5 +1,5 @@
-"""What a study will cost before it starts: runs, tokens, disk; for each model its layout, memory, arithmetic
-and hours. Estimates from formulas and drawn problems."""
+"""Estimates a study's cost before it starts: runs, tokens, disk; for each model its layout, memory, arithmetic
+and hours. Based on formulas and sampled problems."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -22,7 +22,7 @@ from showhow.study.study import Study
 # Parquet with zstd, and Arrow with 4 bytes a token, its text and its offsets. Four sets of modular_sum and listops
 # datasets took 85% to 97% of this.
 _DISK_BYTES_PER_SYMBOL, _DISK_BYTES_PER_ROW = 7, 10
-# What a run saves to go on from: weights and AdamW's two moments in float32; and what it keeps at its end.
+# What a run saves to resume from: weights and AdamW's two moments in float32; and what it saves at its end.
 _STATE_BYTES_PER_PARAMETER, _WEIGHT_BYTES_PER_PARAMETER = 12, 4
 
 
@@ -38,9 +38,9 @@ class ArmPlan:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """One model as one layout holds it. memory: of a device, at most over its trials; hours: of a run, at most. Both
-    are None, as parameters are, for a pretrained model that is not on this disk; hours also where a GPU's speed is not
-    said. fits: False where a device has less, as far as anybody said what it has."""
+    """One model in one layout. memory: of a device, the maximum over its trials; hours: of a run, the maximum. Both are
+    None, as parameters are, for a pretrained model that is not on this disk; hours also if a GPU's speed is not set.
+    fits: False if a device is known to have less memory."""
 
     name: str
     trials: int
@@ -55,11 +55,11 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's size. Training figures are upper bounds: stop rules and goals only lower them. parameters, flops,
-    memory_bytes_per_run (of a device) and hours (of the whole study, `at_once` runs side by side) are None where one
-    model's are. at_once: runs side by side on a machine of `cpus` CPUs. state_bytes: what a run saves of itself to go
-    on from; kept_bytes: what the best runs keep. train_examples and train_tokens are None where a budget in FLOPs pays
-    for an unknown number."""
+    """A study's cost. Training figures are upper bounds: stop rules and goals only lower them. parameters, flops,
+    memory_bytes_per_run (of a device) and hours (of the study, with `at_once` parallel runs) are None if one model's
+    are. at_once: parallel runs on a machine of `cpus` CPUs. state_bytes: what a run saves to resume from; kept_bytes:
+    what the best runs save. train_examples and train_tokens are None if a budget in FLOPs pays for an unknown
+    number."""
 
     arms: tuple[ArmPlan, ...]
     models: tuple[ModelPlan, ...]
@@ -86,8 +86,8 @@ class Plan:
 
 
 class _Cost(NamedTuple):
-    """What a run of a trial costs. examples: that it trains on, 0 where they are not known (is_counted); flops: nominal
-    ones; seconds: of the devices that train it together."""
+    """The cost of a run of a trial. examples: trained on, 0 if unknown (then not is_counted); flops: nominal; seconds:
+    of the devices that train it together."""
 
     trial: Trial
     examples: int
@@ -101,9 +101,9 @@ class _Cost(NamedTuple):
 
 
 def make_plan(study: Study, cpus: int) -> Plan:
-    """Return what a study will cost. `cpus`: of the machine or cluster that it will run on.
+    """Return a study's estimated cost. `cpus`: of the machine or cluster that it will run on.
 
-    Raises UserError when no layout that the study allows holds one of its models."""
+    Raises UserError when a model fits in no layout that the study allows."""
     costs = [_cost(trial, study) for trial in planned_trials(study)]
     trials = [cost.trial for cost in costs]
     specs = {spec.fingerprint: spec for trial in trials for spec in map(trial.dataset, trial.splits)}
@@ -135,7 +135,7 @@ def make_plan(study: Study, cpus: int) -> Plan:
 
 
 def planned_trials(study: Study) -> tuple[Trial, ...]:
-    """Return the trials; for a search that chooses as it goes, as many at the lower bounds of its axes."""
+    """Return the trials; for an adaptive search, as many at the lower bounds of its axes."""
     if study.search.algorithm == "random":
         return study.trials
     lows = {name: axis.extremes[0] for name, axis in study.search.axes.items()}
@@ -160,7 +160,7 @@ def _tokens(cost: _Cost) -> int:
 
 
 def _at_once(study: Study, costs: list[_Cost], cpus: int) -> int:
-    """Count the runs that find room, were all as large as the largest."""
+    """Count the runs that fit, if all were as large as the largest."""
     devices = max(cost.layout.devices for cost in costs)
     room = cpus // (study.resources.cpus_per_device * devices)
     return min(room, study.resources.max_concurrent or room, len(costs) * len(study.seeds))
@@ -174,7 +174,7 @@ def _hours(costs: list[_Cost], seeds: int, at_once: int) -> float | None:
 
 
 def _model_plans(costs: list[_Cost], room: int | None) -> list[ModelPlan]:
-    """Put trials of the same model and layout together."""
+    """Group trials by model and layout."""
     groups: dict[tuple[str, int | None, str], list[_Cost]] = {}
     for cost in costs:
         trained = cost.sizes.trained if cost.sizes else None

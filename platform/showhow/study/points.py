@@ -8,7 +8,7 @@ from showhow.study.variants import EXPLANATION, VARIED, is_no_adapter, target
 
 
 def picked_at(point: Mapping[str, Scalar]) -> dict[str, str]:
-    """Return the variant of each section that a point picks one of."""
+    """Return the variant that a point picks of each section."""
     return {section: str(point[section]) for section in VARIED if section in point}
 
 
@@ -22,7 +22,7 @@ def sections_at(point: Mapping[str, Scalar], of_study: Mapping[str, Any]) -> dic
         if axis != EXPLANATION and field:
             sections[section] = {**sections[section], field: value}
     recipe, budget = sections["recipe"], sections["budget"]
-    if budget is None:  # in examples, recipe and budget say the same
+    if budget is None:  # in examples, recipe and budget agree
         sections["budget"] = {"unit": "examples", "amount": recipe.get("max_examples", 1)}
     elif budget["unit"] == "examples":
         sections["recipe"] = {**recipe, "max_examples": max(1, int(budget["amount"]))}

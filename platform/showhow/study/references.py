@@ -1,4 +1,4 @@
-"""What a study refers to outside itself: files of imported tasks, folders of models, a file of DeepSpeed's settings."""
+"""The files that a study refers to: of imported tasks, of models (folders), of DeepSpeed's settings."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ Tables = Iterator[tuple[str, dict[str, Any]]]
 
 
 def locate(values: dict[str, Any], folder_of: Callable[[str], Path]) -> Iterator[Fault]:
-    """Fill in where everything lies, the hashes of imported files and the content of DeepSpeed's; yield what cannot be
-    read. folder_of: at which folder the path of a setting begins."""
+    """Fill in absolute paths, the hashes of imported files and the content of DeepSpeed's; yield what cannot be read.
+    folder_of: the folder that a setting's path is relative to."""
     for key, table in _imports(values):
         try:
             table.update(located(table, folder_of(f"{key}.path")))
         except UserError as error:
             table["sha256"] = UNREAD
             yield Fault(f"{key}.path", str(error))
-    for key, table, field in _model_names(values):  # absolute, as other processes work elsewhere
+    for key, table, field in _model_names(values):  # absolute, for processes in other folders
         folder, names = folder_of(key), table[field]
         several = names if isinstance(names, list) else [names]
         found = [str((folder / one).absolute()) if _is_folder(folder, one) else one for one in several]
@@ -42,7 +42,7 @@ def locate(values: dict[str, Any], folder_of: Callable[[str], Path]) -> Iterator
 
 
 def _tables(values: dict[str, Any], section: str) -> Tables:
-    """Yield a section, or each of its variants, with its place."""
+    """Yield a section, or each of its variants, with its key."""
     table = values.get(section)
     if are_named(table):
         yield from ((f"{section}.{name}", inner) for name, inner in values[section].items())
@@ -51,7 +51,7 @@ def _tables(values: dict[str, Any], section: str) -> Tables:
 
 
 def _imports(values: dict[str, Any]) -> Tables:
-    """Yield the tables that name a file, the task's and those of splits that have another, with their places."""
+    """Yield the tables that name a file, with their keys: the task's, and those of splits with another file."""
     tasks = [(key, table) for key, table in _tables(values, "task") if table.get("kind") == IMPORTED]
     yield from tasks
     data = values.get("data")
@@ -62,7 +62,7 @@ def _imports(values: dict[str, Any]) -> Tables:
 
 
 def _model_names(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield where names of models stand: the setting, the table that has it, and its name there."""
+    """Yield the settings that name models: the key, the table that has it, and its name there."""
     search = values.get("search")
     axes = dict(named_axes(search)) if isinstance(search, dict) else {}
     for key, table in _tables(values, "model"):
@@ -74,22 +74,22 @@ def _model_names(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], 
 
 
 def _is_folder(folder: Path, name: Any) -> bool:
-    """True for what is a folder, or is written as none but a folder is."""
+    """True for an existing folder, or a name that is a relative path."""
     return isinstance(name, str) and bool(name) and (name.startswith(("./", "../")) or (folder / name).is_dir())
 
 
 def _json_section(path: Path) -> dict[str, Any]:
-    """Read a file that holds a JSON object, as DeepSpeed's own configurations are."""
+    """Read a file with a JSON object, as in DeepSpeed's own configurations."""
     try:
         found = json.loads(path.read_bytes()[:_MOST_BYTES].decode("utf-8-sig"), parse_constant=_no_number)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Write a path from the study file on") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Paths are relative to the study file") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no valid JSON: {error}") from None
+        raise UserError(f"{path}: is not valid JSON: {error}") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path}: must hold an object, such as {{}}, and not {json.dumps(found)[:40]}")
+        raise UserError(f"{path}: must contain an object, such as {{}}, not {json.dumps(found)[:40]}")
     return found
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")

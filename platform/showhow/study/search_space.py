@@ -149,7 +149,7 @@ Axis = Annotated[
 
 class SearchSpace(BaseModel):
     """The `[search]` section. samples: draws of the axes that are not grids. algorithm: `random`, or `optuna` (TPE),
-    which chooses each next point of an arm by how the earlier ones of that arm did (grids are then choices)."""
+    which chooses each next point of an arm by the results of the arm's earlier ones (grids are then choices)."""
 
     model_config = STRICT
 
@@ -161,7 +161,7 @@ class SearchSpace(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _collect_axes(cls, values: Any) -> Any:
-        """Gather the axes, however deeply dotted, under `axes`; what is not a setting must be an axis."""
+        """Collect the axes, at any depth, under `axes`; what is not a setting must be an axis."""
         if not isinstance(values, dict):
             return values
         if isinstance(values.get("method"), str):
@@ -170,7 +170,7 @@ class SearchSpace(BaseModel):
         found = list(named_axes(values))
         names = [name for name, _ in found]
         refuse(Fault(f"axes.{name}", "is searched twice") for name in dict.fromkeys(names) if names.count(name) > 1)
-        # Even JSON has become Python values by now, and pydantic's strict mode takes no list for a tuple there.
+        # JSON is parsed already, and pydantic's strict mode then accepts no list for a tuple.
         return {**settings, "axes": {name: _with_tuples(axis) for name, axis in found}}
 
     @model_validator(mode="after")
@@ -183,7 +183,7 @@ class SearchSpace(BaseModel):
 
     @property
     def size(self) -> int:
-        """How many points a random or grid search has, before axes that do not apply are left out of them."""
+        """The number of points of a random or grid search, before axes that do not apply are removed."""
         grids = math.prod(len(axis.grid) for axis in self.axes.values() if isinstance(axis, Grid))
         return grids * (self.samples if self._drawn else 1)
 
@@ -193,7 +193,7 @@ class SearchSpace(BaseModel):
 
     def points(self) -> list[dict[str, Scalar]]:
         """Return the points of a random or grid search, samples outermost, so that every arm gets its first point
-        early. Those that differ in nothing but axes that set nothing in them are one."""
+        early. Points that differ only in axes without effect are merged."""
         grids = {name: axis.grid for name, axis in self.axes.items() if isinstance(axis, Grid)}
         samples = self.samples if self._drawn else 1
         drawn = {name: self._draws(name, axis, samples) for name, axis in self._drawn.items()}
@@ -206,7 +206,7 @@ class SearchSpace(BaseModel):
         return list({json.dumps(point): point for point in points}.values()) if has_variants else points
 
     def _draws(self, name: str, axis: Axis, samples: int) -> list[Scalar]:
-        """Draw each value from a stratum of its own: a Latin hypercube (McKay et al., 1979), so that few samples still
+        """Draw each value from its own stratum: a Latin hypercube (McKay et al., 1979), so that few samples still
         cover each range."""
         strata = list(range(samples))
         rng_for("strata", self.seed, name, samples).shuffle(strata)
@@ -215,10 +215,10 @@ class SearchSpace(BaseModel):
 
 
 def named_axes(search: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each axis of a `[search]` section as written, by the name of the field it sets. A study as we store it has
-    its axes gathered under `axes` already."""
-    stored = search.get("axes", {})
-    tables = [stored if isinstance(stored, dict) else {"axes": stored}]
+    """Yield each axis of a `[search]` section as written, by the name of the field it sets. A saved study has its axes
+    under `axes` already."""
+    collected = search.get("axes", {})
+    tables = [collected if isinstance(collected, dict) else {"axes": collected}]
     tables.append({key: value for key, value in search.items() if key not in SearchSpace.model_fields})
     for table in tables:
         for name, axis in _flatten(table):
@@ -226,14 +226,14 @@ def named_axes(search: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def applies(axis: str, point: Mapping[str, Any]) -> bool:
-    """Say whether an axis sets anything in a trial of a point: one over a field of a variant, such as
-    `adapter.lora.rank`, only where that variant is picked."""
+    """Return whether an axis has an effect at a point: one over a field of a variant, such as `adapter.lora.rank`, only
+    where that variant is picked."""
     section, *variant = axis.split(".")[:-1] or [""]
     return not variant or point.get(section) == ".".join(variant)
 
 
 def applying(point: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Return a point without the axes that set nothing in it."""
+    """Return a point without the axes that have no effect there."""
     return {axis: value for axis, value in point.items() if applies(axis, point)}
 
 
@@ -244,7 +244,7 @@ def _no_algorithm(got: str) -> str:
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     if not bounds[0] < bounds[1] or math.isinf(bounds[1] - bounds[0]):
-        raise ValueError(f"the bounds must be finite and rise, got [{bounds[0]:g}, {bounds[1]:g}]")
+        raise ValueError(f"the bounds must be finite and increase, got [{bounds[0]:g}, {bounds[1]:g}]")
     return bounds
 
 
@@ -256,19 +256,19 @@ def _with_tuples(axis: Any) -> Any:
 
 def _flatten(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
-        axis, further = _parted(value)
-        if axis is not None or not further:
+        axis, nested = _split(value)
+        if axis is not None or not nested:
             yield prefix + key, value if axis is None else axis
-        yield from _flatten(further, f"{prefix}{key}.")
+        yield from _flatten(nested, f"{prefix}{key}.")
 
 
-def _parted(value: Any) -> tuple[Any, dict[str, Any]]:
-    """Part a table into the axis that it is (None: it is none) and the axes that are nested in it, as in `adapter.grid
-    = [...]` with `adapter.lora.rank = {...}`."""
+def _split(value: Any) -> tuple[Any, dict[str, Any]]:
+    """Split a table into its own axis (None: it has none) and the axes nested in it, as in `adapter.grid = [...]` with
+    `adapter.lora.rank = {...}`."""
     if not isinstance(value, dict) or not value:
         return value, {}
-    further = {key: inner for key, inner in value.items() if isinstance(inner, dict) and key not in AXIS_KINDS}
-    axis = {key: inner for key, inner in value.items() if key not in further}
-    if axis and not (further and any(key in AXIS_KINDS for key in axis)):
+    nested = {key: inner for key, inner in value.items() if isinstance(inner, dict) and key not in AXIS_KINDS}
+    axis = {key: inner for key, inner in value.items() if key not in nested}
+    if axis and not (nested and any(key in AXIS_KINDS for key in axis)):
         return value, {}  # an axis, or neither an axis nor a group of axes
-    return axis or None, further
+    return axis or None, nested

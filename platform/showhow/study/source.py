@@ -1,5 +1,5 @@
-"""A study file as a person wrote it: its values, the overrides, and where each setting stands, so that a mistake is
-answered with file and line."""
+"""A study file as written: its values, the overrides, and the line of each setting, so that errors name file and
+line."""
 
 import json
 import math
@@ -26,23 +26,23 @@ _MOST_BYTES = 1_000_000
 _DEEPEST = 20  # sections within sections; a study has 4
 _CHANGES = '{"recipe.batch_size": 32}'
 _TOO_DEEP = "is nested too deeply; a study has sections and settings in them"
-_TOO_LARGE = "is beyond the whole numbers of TOML, which are 64 bits wide"
+_TOO_LARGE = "is out of range: whole numbers in TOML have 64 bits"
 _NO_TEXT = "is not UTF-8 text"
-_UNREADABLE = (_TOO_DEEP, _TOO_LARGE, _NO_TEXT)  # nothing else of such a study can be looked at
-_BELOW = 2**63  # whole numbers in TOML are 64 bits wide
+_UNREADABLE = (_TOO_DEEP, _TOO_LARGE, _NO_TEXT)  # such a study cannot be checked further
+_BELOW = 2**63  # whole numbers in TOML have 64 bits
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
-_NAMES_OF_ITS_OWN = re.compile(r" \('.*\)")
-_IN_OTHER_WORDS = {
+_INTERNAL_NAMES = re.compile(r" \('.*\)")
+_REWORDED = {
     "Cannot overwrite a value": "this key is set twice",
-    "Invalid value": "this is no value (text stands in quotes)",
+    "Invalid value": "this is not a value (text needs quotes)",
     "Cannot mutate immutable namespace": "{ ... } cannot be added to (write a.grid = [...] and a.b.c = { ... })",
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """A study file as read. path: of the file (of a study made in Python, what made it); `lines`: of each key;
-    `options`: by the key that an option of the command line set, the option."""
+    """A study file as read. path: the file (of a study made in Python, the function); `lines`: the line of each key;
+    `options`: the command-line option that set a key, by key."""
 
     path: Path
     values: dict[str, Any]
@@ -71,7 +71,7 @@ class Source:
 
     @classmethod
     def of(cls, what: str, sections: Mapping[str, Any]) -> "Source":
-        """Take the sections of a study that was made in Python. what: in place of a file, where a fault is named."""
+        """Read the sections of a study made in Python. what: named in errors in place of a file."""
         try:
             source = cls(Path(what), _plain(sections), {}, {})
         except RecursionError:
@@ -80,22 +80,22 @@ class Source:
         return source
 
     def unusable(self) -> list[Fault]:
-        """Find what TOML can say and no setting can be."""
+        """Find values of TOML that no setting can have."""
         return list(_unusable(self.values))
 
     def located(self) -> list[Fault]:
-        """Fill in where the files of an imported task and the folder of a model lie, the hash of the files' content,
-        and what a file of DeepSpeed's settings says; return what cannot be read.
+        """Fill in the paths of imported files and model folders, the hashes of the files, and the content of a file of
+        DeepSpeed's settings; return what cannot be read.
 
-        A path in the study file begins at its folder, one of an option at the folder that the command was called in."""
+        Paths in the study file are relative to its folder, those in options to the working directory."""
         return list(locate(self.values, self._folder_of))
 
     def _folder_of(self, key: str) -> Path:
         return Path() if key in self.options else self.path.parent
 
     def changed(self, changes: Mapping[str, Any]) -> "Source":
-        """Return the source with some settings changed; None leaves one out. An axis takes the place of the value that
-        its field has, for as a study is stored every field has one."""
+        """Return the source with some settings changed; None removes one. An axis replaces the value of its field, as
+        in a saved study every field has one."""
         if not isinstance(changes, Mapping):
             raise UserError(f"{self.path}: takes a mapping such as {_CHANGES}; got {changes!r}")
         if wrong := [key for key in changes if not (isinstance(key, str) and all(key.split(".")))]:
@@ -109,7 +109,7 @@ class Source:
                 name, axis = _axis_set(key.removeprefix("search.").removeprefix("recipe."), value)
                 _put(axes, name, axis)
                 if axis is not None:
-                    _make_room(values, name)
+                    _remove_target(values, name)
             else:
                 _put(*_table_of(values, key), value)
         settings = {name: value for name, value in search.items() if name in SearchSpace.model_fields}
@@ -137,25 +137,25 @@ class Source:
         return json.dumps(self.values, default=str)
 
     def refuse(self, faults: Iterable[Fault]) -> None:
-        """Raise UserError with all the faults, a line each, in the order of the file, if there are any."""
+        """Raise UserError with all faults, one per line, in the order of the file, if there are any."""
         placed = [(*self._place(fault.key), fault) for fault in dict.fromkeys(faults)]
         if placed:
             placed.sort(key=lambda entry: entry[0])
             raise UserError("\n".join(f"{where}: {_written(key, message)}" for _, where, (key, message) in placed))
 
     def _place(self, key: str) -> tuple[int, str]:
-        """Return the line and the name of the place where a key, or the section around it, stands."""
+        """Return the line and the location of a key, or of the section around it."""
         for name in _names(key.partition("[")[0]):
             if name in self.options:
                 return 0, self.options[name]
             if name in self.lines:
                 return self.lines[name], f"{self.path}:{self.lines[name]}"
-        axis = f"search.{key.partition('.')[0]}"  # a variant that is nowhere but in the axis that picks it
+        axis = f"search.{key.partition('.')[0]}"  # a variant named only in the axis that picks it
         return self._place(axis) if axis in self.lines or axis in self.options else (0, str(self.path))
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as a study file could have it: sections and tasks as tables, paths as text."""
+    """Return a value as in a study file: sections and tasks as tables, paths as text."""
     if isinstance(value, BaseModel):
         return _plain(value.model_dump(mode="json"))
     if isinstance(value, Mapping):
@@ -172,8 +172,8 @@ def _is_axis(key: str) -> bool:
     return section == "search" and name.partition(".")[0] not in SearchSpace.model_fields
 
 
-def _make_room(values: dict[str, Any], axis: str) -> None:
-    """Leave out what an axis is going to set."""
+def _remove_target(values: dict[str, Any], axis: str) -> None:
+    """Remove what an axis is going to set."""
     place = target(axis)
     table = table_of(values, place)
     if place.field and table is not None:
@@ -183,13 +183,13 @@ def _make_room(values: dict[str, Any], axis: str) -> None:
 
 
 def _axis_set(axis: str, value: Any) -> tuple[str, Any]:
-    """Return the axis that `learning_rate` or `learning_rate.log_uniform` names, and the whole of its new value."""
+    """Return the axis that `learning_rate` or `learning_rate.log_uniform` names, and its complete new value."""
     name, _, kind = axis.rpartition(".")
     return (name, {kind: value}) if kind in AXIS_KINDS and value is not None else (axis, value)
 
 
 def _table_of(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """Return the table that a dotted name stands in, made where it is missing, and the name in it."""
+    """Return the table that contains a dotted name, made if it is missing, and the name in it."""
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(values.get(section), dict):
@@ -215,7 +215,7 @@ def _text(path: Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{path}: cannot be read ({reason}). A study is a text file in TOML") from None
     if len(content) > _MOST_BYTES:
-        raise UserError(f"{path}: is larger than {_MOST_BYTES:,} bytes and no study; a study is a short text in TOML")
+        raise UserError(f"{path}: is larger than {_MOST_BYTES:,} bytes; a study is a short text in TOML")
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -224,12 +224,12 @@ def _text(path: Path) -> str:
 
 
 def _where(path: Path, text: str, fault: str) -> str:
-    """Place tomllib's finding as all others are placed."""
+    """Return tomllib's error with file and line."""
     found = _PLACE.search(fault)
     line = found[1] or text.count("\n") + 1 if found else 1
     column = f" at column {found[2]}" if found and found[2] else ""
-    what = _NAMES_OF_ITS_OWN.sub("", _PLACE.sub("", fault))
-    return f"{path}:{line}: is not valid TOML: {_IN_OTHER_WORDS.get(what, what)}{column}"
+    what = _INTERNAL_NAMES.sub("", _PLACE.sub("", fault))
+    return f"{path}:{line}: is not valid TOML: {_REWORDED.get(what, what)}{column}"
 
 
 def _setting(change: str) -> tuple[str, Any]:
@@ -242,7 +242,7 @@ def _setting(change: str) -> tuple[str, Any]:
 
 
 def typed(text: str) -> Any:
-    """Return what TOML makes of a value; a bare word is a text, as on every command line."""
+    """Parse a value as TOML; a bare word is text, as on every command line."""
     try:
         values = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -251,7 +251,7 @@ def typed(text: str) -> Any:
 
 
 def _unusable(value: Any, key: str = "", depth: int = 0) -> Iterator[Fault]:
-    """Find dates, numbers that are not finite or beyond 64 bits, and bottomless nesting."""
+    """Find dates, numbers that are not finite or beyond 64 bits, and too deep nesting."""
     if isinstance(value, dict | list):
         if depth == _DEEPEST:
             yield Fault(key, _TOO_DEEP)
@@ -271,14 +271,14 @@ def _no_value(value: Any) -> str | None:
     if isinstance(value, str) and value.encode(errors="replace").decode() != value:
         return _NO_TEXT
     if isinstance(value, date | time):
-        return f"got {value}, a date or time, which no setting is; text stands in quotes"
+        return f"got {value}, a date or time, which no setting is; text needs quotes"
     if isinstance(value, int | float | str | None):
         return None
     return f"got {value!r}, which no setting is; a setting is a number, text, true, false, a list or a table"
 
 
 def _names(key: str) -> Iterator[str]:
-    """Yield the names under which a setting may stand, then those of the sections around it."""
+    """Yield the names that a setting may have, then those of the sections around it."""
     while key:
         yield key
         if key.startswith("search."):

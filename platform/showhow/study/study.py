@@ -1,6 +1,6 @@
-"""The question: one study file, checked and typed, and what it expands to. Pure; loading it starts nothing.
+"""A study: one study file, checked and typed, and what it expands to. Pure; loading it starts nothing.
 
-Where a mistake stands in the file is the business of `source.py`, and how it is worded that of `faults.py`.
+`source.py` finds the line of an error in the file, and `faults.py` words the error.
 """
 
 import json
@@ -37,17 +37,17 @@ from showhow.study.variants import EXPLANATION, axes_of, table_of, target
 from showhow.tasks import AnyTasks
 from showhow.tasks.explain import Level
 
-# What changes no result, so that it may change when a study goes on.
+# What changes no result, so it may change when a study is resumed.
 NOT_COMPUTED = ("name", "question", "resources", "sharding", "checkpoints")
 # The sections that a trial has, each with a point's values filled in.
 _OF_A_TRIAL = {"task", "data", "model", "adapter", "method", "recipe", "evaluation", "budget"}
-# Names of what else lies in the folder where each study has a folder of its name.
+# Names of other things in the folder of all studies.
 _TAKEN_NAMES = ("datasets", "tokenizers", "mlflow.db", "mlartifacts")
 
 
 class Study(BaseModel):
     """One question: task, data, model, recipe, search space, what is compared, stop rule, seeds. task, model, adapter
-    and method may be several variants, by name, of which each trial has the one that its point picks."""
+    and method may have several named variants; each trial has the one that its point picks."""
 
     model_config = STRICT
 
@@ -72,16 +72,16 @@ class Study(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any, info: ValidationInfo) -> Any:
-        """Fill in what is left unsaid. Faults go to the list that is given as the context, where one is: they are said
-        together with those of the sections."""
+        """Fill in what is omitted. If the context is a list, faults are added to it, to be reported together with those
+        of the sections."""
         if not isinstance(values, dict):
             return values
-        whole, faults = filled(values)
+        complete, faults = filled(values)
         if isinstance(info.context, list):
             info.context.extend(faults)
         else:
             refuse(faults)
-        return whole
+        return complete
 
     @field_validator("name")
     @classmethod
@@ -107,18 +107,18 @@ class Study(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path, changes: Iterable[str] = (), name: str | None = None) -> "Study":
-        """Read and check a study file. `changes` are typed overrides such as `data.train_examples=2000`; `name` stands
-        for the file's.
+        """Read and check a study file. `changes` are typed overrides such as `data.train_examples=2000`; `name`
+        replaces the file's.
 
-        Raises UserError with file, line, what was got, what is allowed and the nearest right name."""
+        Raises UserError with file, line, the value found, what is allowed and the nearest valid name."""
         return cls._read(Source.read(Path(path), changes, name))
 
     @classmethod
     def of(cls, **sections: Any) -> "Study":
-        """Make a study of its sections as a file has them, with the same checks and defaults: tables, or instances of
-        tasks, methods, models and the like. A path in them begins at the working directory.
+        """Make a study from its sections, with the checks and defaults of a file: tables, or instances of tasks,
+        methods, models and the like. Paths are relative to the working directory.
 
-        Raises UserError with the key, what was got, what is allowed and the nearest right name."""
+        Raises UserError with the key, the value found, what is allowed and the nearest valid name."""
         return cls._read(Source.of("Study.of", sections))
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Study":
@@ -147,13 +147,13 @@ class Study(BaseModel):
         return study
 
     def check(self) -> None:
-        """Raise UserError with all that is wrong with the study's trials. One that was loaded, or made by `of`, has
-        been checked; one that was constructed has not."""
+        """Raise UserError with all faults of the study's trials. `load` and `of` have checked them; the constructor has
+        not."""
         if faults := self.faults():
             raise UserError("\n".join(f"study {self.name}: {key}: {message}" for key, message in faults))
 
     def faults(self) -> list[Fault]:
-        """Say what is wrong with the trials that the grids and the bounds of the ranges can ask for."""
+        """Return the faults of the trials at all values of the grids and bounds of the ranges."""
         return list(self._faults)
 
     @cached_property
@@ -166,7 +166,7 @@ class Study(BaseModel):
             for value in self.search.axes[name].extremes:
                 if picked or value != lowest[name]:
                     new = [fault for fault in self._faults_at(lowest | picked | {name: value}) if fault not in faults]
-                    # what goes wrong only with this value is a fault of this value
+                    # found only with this value: a fault of this value
                     faults |= dict.fromkeys(_of_value(fault, name, value) for fault in new)
         if self.search.algorithm == "random" and not faults:
             for point in self.search.points():
@@ -184,7 +184,7 @@ class Study(BaseModel):
         return at_axes(found, point, picked_at(point))
 
     def trial(self, name: str, point: dict[str, Scalar]) -> Trial:
-        """Fill a point of the search space in. Raises UserError naming the field when a value is impossible."""
+        """Return the trial of a point. Raises UserError naming the field when a value is impossible."""
         try:
             return self._filled(name, point)
         except ValidationError as error:
@@ -208,7 +208,7 @@ class Study(BaseModel):
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
         """The trials of a random or grid search, in the order in which they should start. With optuna each arm's trials
-        are named likewise and their points are chosen while the study runs."""
+        are named the same way and their points are chosen while the study runs."""
         return tuple(self.trial(self.trial_name(index), point) for index, point in enumerate(self.search.points()))
 
     @staticmethod
@@ -235,7 +235,7 @@ class Study(BaseModel):
 
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
-        """What is compared, in the order of the study file."""
+        """The compared arms, in the order of the study file."""
         return tuple(
             Arm(name=self._arm_of(values), values=values, is_control=self._is_control(values))
             for values in combinations(self.search, self.by)
@@ -243,7 +243,7 @@ class Study(BaseModel):
 
     @cached_property
     def settings(self) -> tuple[dict[str, Scalar], ...]:
-        """Within what arms are compared: the values of the axes that `within` names; one, empty, for none."""
+        """Where arms are compared: values of the axes that `within` names; one, empty, for none."""
         return combinations(self.search, self.within)
 
     @cached_property
@@ -252,32 +252,31 @@ class Study(BaseModel):
         return {json.dumps(values): name for values, name in zip(arms, names_of(arms), strict=True)}
 
     def _arm_of(self, point: Mapping[str, Scalar]) -> str:
-        """Return the name of the arm that a point belongs to; of one with values beyond its axes a name of its own."""
+        """Return the name of a point's arm; a point with values beyond its axes gets its own."""
         values = {axis: point[axis] for axis in self.by if axis in point}
         return self._arm_names.get(json.dumps(values)) or names_of([values])[0]
 
     def _is_control(self, arm: Values) -> bool:
-        """Say whether what all trials of an arm have in common makes them controls: their level or their method."""
+        """Return whether the common level or the common method of an arm's trials makes them controls."""
         lowest = {name: axis.extremes[0] for name, axis in self.search.axes.items()}
         trial = self._filled("arm", applying(lowest | arm))
         is_same = {axis: axis in arm or axis not in self.search.axes for axis in (EXPLANATION, "method")}
         return (is_same[EXPLANATION] and trial.level.is_control) or (is_same["method"] and trial.method.is_control)
 
     def definition(self) -> dict[str, Json]:
-        """Return the whole study as JSON, defaults filled in, as `of` takes it."""
+        """Return the complete study as JSON, with defaults, as `of` takes it."""
         content: dict[str, Json] = unfilled(self.model_dump(mode="json"), self.search.axes)
         return content
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits naming what is computed: neither the study's name nor where it runs."""
+        """16 hexadecimal digits that identify what is computed, without the study's name or where it runs."""
         return fingerprint({key: placeless(v) for key, v in self.definition().items() if key not in NOT_COMPUTED})
 
 
 def _of_value(fault: Fault, axis: str, value: Scalar) -> Fault:
-    """Place at an axis what goes wrong with one of its values, unless it stands with the variant that the axis
-    picks."""
+    """Move a fault of one of an axis's values to the axis, unless it is a fault of the variant that the axis picks."""
     if fault.key == f"search.{axis}" or fault.key.startswith(f"{axis}.{value}"):
         return fault
-    setting = f", {fault.key}" if fault.message.startswith("got ") else ""  # other messages say what they are about
+    setting = f", {fault.key}" if fault.message.startswith("got ") else ""  # other messages name their setting
     return Fault(f"search.{axis}", f"with {json.dumps(value)}{setting}: {fault.message}")

@@ -25,7 +25,7 @@ VARIED: dict[str, Catalogue[Any]] = {
     "method": METHOD_KINDS,
 }
 EXPLANATION = "explanation"  # the axis of the level
-NO_ADAPTER = "none"  # of the axis `adapter`: the model's own weights are trained
+NO_ADAPTER = "none"  # on the axis `adapter`: the model's own weights are trained
 # No single values, so no axis sets them; the level is searched as `explanation`.
 NOT_SEARCHED = ("kind", "eval_splits", "targets", "path", "sha256", "explanation", "unit")
 
@@ -45,7 +45,7 @@ class Target(NamedTuple):
 
 
 def target(axis: str) -> Target:
-    """Return what an axis sets: a bare name stands for a variant of a section, or for a field of the recipe."""
+    """Return what an axis sets: a bare name means a variant of a section, or a field of the recipe."""
     if axis in VARIED:
         return Target(axis, "", "")
     *table, field = axis.split(".")
@@ -61,7 +61,7 @@ def axes_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table_of(values: Mapping[str, Any], place: Target) -> dict[str, Any] | None:
-    """Return the table whose field an axis sets, where it is there as a table."""
+    """Return the table whose field an axis sets; None if there is none."""
     table = values.get(place.section)
     if place.variant and isinstance(table, dict):
         table = table.get(place.variant)
@@ -81,14 +81,14 @@ def fields_of(section: str, table: Mapping[str, Any]) -> list[str]:
 
 
 def named_in(axis: Any) -> list[Any]:
-    """Return the values of a grid as written; none of what is no grid."""
+    """Return the values of a grid as written; [] if it is no grid."""
     grid = axis.grid if isinstance(axis, Grid) else axis.get("grid") if isinstance(axis, dict) else None
     return list(grid) if isinstance(grid, list | tuple) else []
 
 
 def implied_variants(values: Mapping[str, Any], axes: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the sections with variants, completed by the kinds that an axis names without a table, with their
-    defaults; and what is wrong with names that are neither."""
+    """Return the sections with variants, completed with default variants of the kinds that an axis names without a
+    table; and the faults of names that are neither."""
     sections, faults = {}, []
     for section, catalogue in VARIED.items():
         tables = values.get(section) or {}
@@ -122,7 +122,7 @@ def is_no_adapter(section: str, name: Any) -> bool:
 
 
 def variant_faults(section: str, given: Any, axis: Any, is_set: bool) -> Iterator[Fault]:
-    """Say what is wrong between a section, as read, and the axis that picks its variants (None: there is none)."""
+    """Yield the conflicts between a section, as read, and the axis that picks its variants (None: no axis)."""
     names = list(given) if isinstance(given, dict) else []
     example = f"{section} = {{ grid = {json.dumps(names or ['a', 'b'])} }}"
     if axis is None:
@@ -144,7 +144,7 @@ def variant_faults(section: str, given: Any, axis: Any, is_set: bool) -> Iterato
 def _name_faults(section: str, given: dict[str, Any], axis: Grid) -> Iterator[Fault]:
     for name in given:
         if is_no_adapter(section, name):
-            yield Fault(f"{section}.{name}", f'a variant may not be called "{name}", which stands for no adapter')
+            yield Fault(f"{section}.{name}", f'a variant may not be called "{name}", which means no adapter')
         elif name not in axis.grid:
             yield Fault(f"{section}.{name}", f"no axis names this variant; add it to search.{section}, or remove it")
         elif not (name.strip() and name.isprintable()):
@@ -154,7 +154,7 @@ def _name_faults(section: str, given: dict[str, Any], axis: Grid) -> Iterator[Fa
 
 
 def alike_faults(section: str, given: Any, axes: Iterable[str]) -> Iterator[Fault]:
-    """Name variants that are the same as one before, where no axis sets a field of either."""
+    """Yield variants that equal an earlier one, if no axis sets a field of either."""
     searched = {target(axis).variant for axis in axes if target(axis).section == section}
     seen: dict[str, str] = {}
     for name, one in given.items() if isinstance(given, dict) else ():
