@@ -183,7 +183,7 @@ def test_a_missing_column_is_named_with_the_nearest_one(missing: str) -> None:
         ({}, 'no column "arm"'),
         ([1, 2], "got list"),
         (table(GOOD) | {"seed": [0]}, "equally long"),
-        (table(GOOD) | {"seed": 0}, 'column "seed" is a sequence'),
+        (table(GOOD) | {"seed": 0}, 'column "seed" must be a sequence'),
         (table({"a": [1]}, is_control={"a": True}) | {"is_control": [True] + [False] * 19}, "a control or not"),
     ],
 )
