@@ -103,7 +103,7 @@ def test_settings_as_transformers_users_write_them_say_nothing_else_than_the_stu
         ),
         ({"zero_optimization": True}, "got true, must be a section"),
         ({"activation_checkpointing": {"profile": True}}, "(sharding.recompute_activations)"),
-        ({"tensor_parallel": {"autotp_size": 2}}, "(only the batch is shared out over devices)"),
+        ({"tensor_parallel": {"autotp_size": 2}}, "(only the batch is divided over devices)"),
         ({"zero_optimisation": {"stage": 1}}, 'no setting zero_optimisation. Did you mean "zero_optimization"?'),
     ],
 )
@@ -116,7 +116,7 @@ def test_what_contradicts_the_study_is_named_with_what_the_study_says(settings: 
 @pytest.mark.parametrize(
     ("changes", "key", "said"),
     [
-        ({"devices": 5}, "recipe.batch_size", "got 32, which cannot be dealt evenly over 5 devices"),
+        ({"devices": 5}, "recipe.batch_size", "got 32, which cannot be divided evenly over 5 devices"),
         ({"offload_parameters": "cpu", "zero_stage": 2}, "sharding.zero_stage", "got 2, but .* needs 3"),
         ({"offload_optimizer": "cpu"}, "sharding.zero_stage", "got 0, but .* needs 1"),
         ({"offload_optimizer": "nvme", "zero_stage": 3}, "sharding.nvme_path", "is missing"),

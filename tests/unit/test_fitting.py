@@ -134,7 +134,7 @@ def test_the_plan_says_what_the_layout_holds(large: Trial) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "said"),
     [
-        ("devices_per_trial = 3", "recipe.batch_size", "got 16, which cannot be dealt evenly over 3 devices"),
+        ("devices_per_trial = 3", "recipe.batch_size", "got 16, which cannot be divided evenly over 3 devices"),
         ("device_gb = 0.1", "resources.device_gb", "needs 0.5"),
         ("device_gb = 0", "resources.device_gb", "must be above 0"),
         ("device_tflops = -1", "resources.device_tflops", "must be above 0"),

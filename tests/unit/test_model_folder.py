@@ -93,7 +93,7 @@ def test_a_missing_folder_is_answered_with_the_nearest(tmp_path: Path, folder: P
 
 # what is done to the folder, what is said
 BROKEN: list[tuple[Callable[[Path], object], str]] = [
-    (lambda home: (home / "config.json").unlink(), "holds no model: it has no readable config.json. Copy the complete"),
+    (lambda home: (home / "config.json").unlink(), "is not a model: it has no readable config.json. Copy the complete"),
     (lambda home: write(home / "config.json", "{"), "it has no readable config.json"),
     (lambda home: write(home / "config.json", "[]"), "it has no readable config.json"),
     (lambda home: (home / "tokenizer.json").unlink(), "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"),
@@ -101,11 +101,11 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
         lambda home: (home / "tokenizer_config.json").unlink(),
         "lacks a readable tokenizer.json or tokenizer_config.json",
     ),
-    (lambda home: (home / "model.safetensors").unlink(), "holds no weights: neither model.safetensors nor"),
-    (lambda home: write(home / "model.safetensors", "version https://git-lfs.github.com/spec/v1"), "cut off or no saf"),
-    (lambda home: write(home / "model.safetensors", ""), "cut off or no safetensors (model.safetensors)"),
-    (lambda home: cut(home / "model.safetensors", 50), "cut off or no safetensors"),
-    (lambda home: cut(home / "model.safetensors", -1), "cut off or no safetensors"),
+    (lambda home: (home / "model.safetensors").unlink(), "contains no weights: neither model.safetensors nor"),
+    (lambda home: write(home / "model.safetensors", "version https://git-lfs.github.com/spec/v1"), "truncated or not"),
+    (lambda home: write(home / "model.safetensors", ""), "truncated or not safetensors (model.safetensors)"),
+    (lambda home: cut(home / "model.safetensors", 50), "truncated or not safetensors"),
+    (lambda home: cut(home / "model.safetensors", -1), "truncated or not safetensors"),
     (
         lambda home: write(home / INDEX, {"weight_map": {"a": "model-1-of-2.safetensors"}}),
         "lacks model-1-of-2.safetensors",
@@ -118,7 +118,7 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (lambda home: pickled(home, {"model_type": "bart", "is_encoder_decoder": True}), "AutoModelForSeq2SeqLM"),
     (
         lambda home: write(home / "config.json", {"quantization_config": {"quant_method": "gptq"}}),
-        "holds weights of few bits already (gptq)",
+        "contains quantised weights already (gptq)",
     ),
 ]
 
@@ -147,7 +147,7 @@ def test_the_folder_of_an_adapter_is_no_model(tmp_path: Path) -> None:
     home.mkdir()
     write(home / "adapter_config.json", {})
     messages = [fault.message for fault in model_faults(trial_of(tmp_path, home), 0.0)]
-    assert any("It holds an adapter; merge that into its model" in message for message in messages)
+    assert any("It contains an adapter; merge it into its model" in message for message in messages)
 
 
 def test_weights_in_several_files_are_read_by_their_index(tmp_path: Path, folder: Path) -> None:

@@ -156,10 +156,10 @@ def spoilt(column: str, row: int, value: Any) -> Columns:
         ("tokens", -1, 'column "tokens", row 7: got -1, must be 0 or more'),
         ("tokens", math.inf, "got inf"),
         ("tokens", "many", "got 'many'"),
-        ("tokens", 101, "it is of the whole run, the same in each of its rows"),
+        ("tokens", 101, "it must be the same in all rows of a run"),
         ("validation", 1.5, "must be a share from 0 to 1"),
         ("question", "00+1=", "rows 1 and 7 both grade question '00+1=' of the run (arm plain, seed 0)"),
-        ("question", "other", "not the same ones: '06+1=' was asked of one of them alone"),
+        ("question", "other", "not the same ones: only one of them has '06+1='"),
     ],
 )
 def test_each_fault_is_named_with_column_row_and_what_is_allowed(column: str, value: Any, said: str) -> None:
@@ -183,7 +183,7 @@ def test_a_missing_column_is_named_with_the_nearest_one(missing: str) -> None:
         ({}, 'no column "arm"'),
         ([1, 2], "got list"),
         (table(GOOD) | {"seed": [0]}, "equally long"),
-        (table(GOOD) | {"seed": 0}, 'column "seed" is a sequence'),
+        (table(GOOD) | {"seed": 0}, 'column "seed" must be a sequence'),
         (table({"a": [1]}, is_control={"a": True}) | {"is_control": [True] + [False] * 19}, "a control or not"),
     ],
 )
@@ -207,7 +207,7 @@ def test_columns_may_be_whatever_yields_values() -> None:
 
 def test_another_duplicate_may_be_a_trial_of_its_own() -> None:
     twice = {name: [*values, *values] for name, values in table({"a": [1]}).items()}
-    with pytest.raises(UserError, match="say so in a column trial"):
+    with pytest.raises(UserError, match="add a column trial"):
         verdict(twice)
     assert verdict(twice | {"trial": ["x"] * 20 + ["y"] * 20}).rows[0].runs == 2
 

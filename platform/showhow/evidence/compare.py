@@ -1,7 +1,7 @@
-"""From the outcomes of a study's runs to its answer: in each setting a row per arm, comparisons, a conclusion. Pure.
+"""Computes a study's answer from its runs' outcomes: per setting a row per arm, comparisons, a conclusion. Pure.
 
-It owns what is compared with what; which trial speaks for an arm is in rows.py, intervals and the
-rules of claiming are in claims/, the sentences in conclusion.py. The order of the outcomes changes nothing.
+It decides which arms are compared. The trial that represents an arm is chosen in rows.py; intervals and the rules for
+claims are in claims/, the sentences in conclusion.py. The order of the outcomes does not matter.
 """
 
 from collections import Counter
@@ -35,7 +35,7 @@ MARGIN = 0.05  # accuracies closer than this are the same for practical purposes
 
 @dataclass(frozen=True)
 class _Found:
-    """What was found in one setting."""
+    """The findings in one setting."""
 
     rows: tuple[ArmRow, ...]
     comparisons: tuple[Comparison, ...]
@@ -49,7 +49,7 @@ def compare(
     solved_at: float = 0.95,
     design: Design | None = None,
 ) -> StudyResult:
-    """Return the answer of a study. Each arm is shown by its best trial (see rows.py), in each setting for itself.
+    """Return the answer of a study. Each arm is represented by its best trial in each setting (see rows.py).
     design: what is compared; without one, explanation levels.
 
     Raises UserError where runs of a setting were graded on different numbers of questions, and ValueError where one
@@ -77,22 +77,22 @@ def compare(
 
 def _within(setting: Setting, outcomes: Sequence[RunOutcome], design: Design, mark: Mark) -> _Found:
     """Compare the arms in one setting."""
-    there = [outcome for outcome in outcomes if outcome.setting == setting]
-    _check(there)
-    rows, replicates = rows_of(there, design.arms_of(there), mark, design.is_timed)
+    inside = [outcome for outcome in outcomes if outcome.setting == setting]
+    _check(inside)
+    rows, replicates = rows_of(inside, design.arms_of(inside), mark, design.is_timed)
     comparisons = _compare_pairs([row for row in rows if row.accuracy is not None], replicates)
     return _Found(rows, comparisons, compare_speed(rows, comparisons))
 
 
 def _check(outcomes: Sequence[RunOutcome]) -> None:
-    twice = [run for run, count in Counter((o.arm, o.trial, o.seed) for o in outcomes).items() if count > 1]
-    if twice:
-        raise ValueError(f"two outcomes for one run (arm, trial, seed): {sorted(twice)[0]}")
+    repeated = [run for run, count in Counter((o.arm, o.trial, o.seed) for o in outcomes).items() if count > 1]
+    if repeated:
+        raise ValueError(f"two outcomes for one run (arm, trial, seed): {sorted(repeated)[0]}")
     counts = sorted({len(outcome.grades) for outcome in outcomes if outcome.grades is not None})
     if len(counts) > 1 or counts == [0]:
         raise UserError(
-            f"The runs were graded on {' and '.join(map(str, counts))} test questions; all runs that are compared must "
-            "answer the same ones, at least one. Run those again that were graded on another test set."
+            f"The runs were graded on {' and '.join(map(str, counts))} test questions; all compared runs must answer "
+            "the same ones, at least one. Repeat the runs that were graded on another test set."
         )
 
 
@@ -129,7 +129,7 @@ def _compare_pairs(rows: list[ArmRow], replicates: dict[str, Floats]) -> tuple[C
 
 
 def _not_by_survivors(verdict: Verdict, first: ArmRow, second: ArmRow) -> Verdict:
-    """Return the verdict, or `unclear` where it favours an arm of which some seeds failed and are missing."""
+    """Return the verdict, or `unclear` where it favours an arm with failed, hence missing, seeds."""
     favours_first, favours_second = verdict in ("better", "same"), verdict in ("worse", "same")
     if (favours_first and first.failed_seeds) or (favours_second and second.failed_seeds):
         return "unclear"
@@ -138,7 +138,7 @@ def _not_by_survivors(verdict: Verdict, first: ArmRow, second: ArmRow) -> Verdic
 
 def _p_learned(rows: list[ArmRow]) -> dict[frozenset[str], float]:
     """Return each pair's adjusted p. The arms are ordered beforehand: without explanation first, then controls, which
-    explain nothing, then the others in the order of the study, which goes from the least to the most explained."""
+    explain nothing, then the others in the study's order, from the least to the most explained."""
     bare = [row for row in rows if _is_bare(row)]
     controls = [row for row in rows if row.is_control and not _is_bare(row)]
     others = [row for row in rows if not row.is_control and not _is_bare(row)]
@@ -164,8 +164,7 @@ def _welch(first: ArmRow, second: ArmRow) -> float | None:
 
 
 def _seeds_needed(first: ArmRow, second: ArmRow, pairs: int) -> int | None:
-    """Return the seeds per arm that would show the observed difference; more than there were, since they did
-    not."""
+    """Return the seeds per arm that would show the observed difference: more than there were, as those did not."""
     difference = fmean(first.accuracies) - fmean(second.accuracies)
     needed = [seeds_for_difference(difference, _variances(first, second), pairs)]
     if _share(first) != _share(second):
@@ -177,8 +176,8 @@ def _seeds_needed(first: ArmRow, second: ArmRow, pairs: int) -> int | None:
 
 
 def _budget_saved(outcomes: Sequence[RunOutcome]) -> float:
-    """Return the share of the trials' whole budgets, all seeds, that was spared: by stopped runs, by seeds that stopped
-    trials never began, and by runs that reached their goal. What failed or was interrupted saved nothing."""
+    """Return the share of the trials' total budgets, all seeds, that was saved: by stopped runs, by seeds that stopped
+    trials never started, and by runs that reached their goal. Failed and interrupted runs saved nothing."""
     seeds = len({outcome.seed for outcome in outcomes})
     trials: dict[tuple[str, str], list[RunOutcome]] = {}
     for outcome in outcomes:
@@ -186,7 +185,7 @@ def _budget_saved(outcomes: Sequence[RunOutcome]) -> float:
     budget = saved = 0.0
     for runs in trials.values():
         budget += seeds * runs[0].budget
-        # One that used up its budget may have left less than a batch of it.
+        # A run that used up its budget may leave less than a batch of it.
         ended = [run for run in runs if run.status == "stopped" or run.reached_goal]
         saved += sum(max(0.0, run.budget - run.spent) for run in ended)
         if any(run.status == "stopped" for run in runs):

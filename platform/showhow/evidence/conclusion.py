@@ -1,4 +1,4 @@
-"""The answer in plain sentences, and the arm to recommend, in each setting for itself. Pure.
+"""Writes the answer in plain sentences and recommends an arm, for each setting separately. Pure.
 
 Three kinds of sentence: what happened with each arm (counts of seeds, no inference), what that supports (only
 verdicts of the comparisons), and what these seeds cannot tell. An arm is recommended where it is the cheapest of
@@ -15,8 +15,8 @@ from showhow.evidence.wording import listed, number_word, share
 
 
 def conclude(result: StudyResult) -> StudyResult:
-    """Return the result with its conclusion and its recommendations. Where there are several settings the sentences of
-    each begin with its name; a setting of which no run has ended says nothing, unless none has."""
+    """Return the result with its conclusion and recommendations. With several settings the sentences of each begin with
+    its name; a setting without an ended run has no sentence, unless no setting has one."""
     sentences: list[str] = []
     picks: list[Recommendation] = []
     for setting, place in zip(result.settings, settings_in_words(result.settings), strict=True):
@@ -56,9 +56,9 @@ def _candidates(result: StudyResult) -> list[ArmRow]:
 
 
 def _best(result: StudyResult, names: Naming) -> ArmRow | None:
-    """Return the arm of highest accuracy that is not a control; of equal ones the cheapest.
+    """Return the arm of highest accuracy, controls excluded; among equal ones the cheapest.
 
-    Arms with failed or too few seeds are looked at only where there are no others: survivors and lucky runs lead.
+    Arms with failed or too few seeds are considered only where there are no others: lucky runs would lead.
     """
     rows = _candidates(result)
     sound = [row for row in rows if not row.failed_seeds and len(row.seeds) >= FEWEST_SEEDS]
@@ -70,7 +70,7 @@ def _mean(row: ArmRow) -> float:
 
 
 def _seeds(row: ArmRow) -> int:
-    """Return how many seeds the trial was run with; one that failed did not solve the task."""
+    """Return how many seeds the trial was run with; a failed one did not solve the task."""
     return len(row.seeds) + len(row.failed_seeds)
 
 
@@ -88,7 +88,7 @@ def _nothing_compared(result: StudyResult, names: Naming) -> str:
 
 
 def _what_happened(result: StudyResult, names: Naming) -> str:
-    """Return one sentence that puts every arm under what its seeds did."""
+    """Return one sentence that groups the arms by what their seeds did."""
     rows = result.compared
     if all(row.at_chance for row in rows):
         with_what = names.listed(rows, "or")
@@ -145,8 +145,8 @@ def _what_follows(result: StudyResult, names: Naming, best: ArmRow | None) -> tu
 
 
 def _verdict(result: StudyResult, names: Naming, best: ArmRow) -> tuple[list[str], ArmRow | None]:
-    """Return the sentence on the arms that are no controls, and the one that it recommends: of equal ones none where
-    nothing says which is cheaper."""
+    """Return the sentence on the arms that are not controls, and the arm that it recommends: none where equal arms
+    have no known cheapest."""
     rivals = [row for row in _candidates(result) if row.arm != best.arm]
     equals = [best, *(row for row in rivals if result.verdict(best.arm, row.arm) == "same")]
     beaten = [row for row in rivals if result.verdict(best.arm, row.arm) == "better"]
@@ -251,5 +251,5 @@ def _why_missing(row: ArmRow) -> str:
     if row.interrupted == row.runs:
         return "every run was interrupted"
     counts = ((row.interrupted, "interrupted"), (row.failed, "failed"), (row.stopped, "stopped early"))
-    said = ", ".join(f"{count} {what}" for count, what in counts if count)
-    return f"of {row.runs} runs {said}" if said else f"{row.runs} runs without grades"
+    text = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return f"of {row.runs} runs {text}" if text else f"{row.runs} runs without grades"

@@ -1,7 +1,7 @@
 """The design of a comparison: which arms there are, in which order, and within which settings they are compared. Pure.
 
-An arm is what is compared; a setting is a combination of values within which it is compared. Claims are made inside
-each setting, and never over several of them at once.
+An arm is what is compared; a setting is a combination of values within which it is compared. Claims are made within
+each setting, never across several.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,9 +22,9 @@ LEVELS = tuple(Arm(name=level.value, values={EXPLANATION: level.value}, is_contr
 
 @dataclass(frozen=True)
 class Design:
-    """What is compared. by: the axes whose values the arms are; arms, settings: in order, and those that runs have
-    beyond them come last. unit: in which arms are equal; shows_spending: whether the table shows what was spent;
-    is_timed: whether runs say when they solved the task."""
+    """What is compared. by: the axes whose values the arms are; arms, settings: in order; others that runs have
+    come last. unit: of the budget, equal for all arms; shows_spending: whether the table shows what was spent;
+    is_timed: whether runs record when they solved the task."""
 
     by: tuple[str, ...] = (EXPLANATION,)
     arms: tuple[Arm, ...] = LEVELS
@@ -45,7 +45,7 @@ class Design:
         )
 
     def arms_of(self, outcomes: Iterable[RunOutcome]) -> list[Arm]:
-        """Return the arms that have runs, in order; those that the design does not name last, by name."""
+        """Return the arms that have runs, in order, then those not in the design, by name."""
         controls: dict[str, bool] = {}
         for outcome in outcomes:
             controls[outcome.arm] = controls.get(outcome.arm, False) or outcome.is_control
@@ -58,8 +58,8 @@ class Design:
         return {self.by[0]: name} if len(self.by) == 1 else {}
 
     def settings_with(self, outcomes: Sequence[RunOutcome]) -> tuple[Setting, ...]:
-        """Return the settings in order, and last those of runs that the design does not name. Where runs have settings
-        and the design names none, theirs are all."""
+        """Return the design's settings in order, then other settings of runs. Where runs have settings and the design
+        names none, only theirs."""
         settings = list(self.settings)
         for outcome in sorted(outcomes, key=lambda outcome: (outcome.trial, outcome.seed)):
             if outcome.setting not in settings:

@@ -1,4 +1,4 @@
-"""Reads a table of graded answers that somebody else made, and refuses what cannot be judged. Loads pandas when used.
+"""Reads a table of graded answers from any source, and rejects unusable ones. Imports pandas when used.
 
 Faults are UserErrors that name column and row; the first row is 1.
 """
@@ -39,8 +39,8 @@ class GradedRun:
 
 
 def read_table(frame: "pandas.DataFrame | Mapping[str, Sequence[Any]]") -> list[GradedRun]:
-    """Return the runs of a table, whatever the order of its rows: arms and settings in the order of their categories
-    where the column is categorical, else explanation levels from none to long and others by number or name."""
+    """Return the runs of a table; the order of its rows does not matter. Arms and settings are in category order where
+    the column is categorical, else explanation levels from none to long, then others by number or name."""
     table = _checked(_as_frame(frame))
     in_order = table.sort_values(["setting", "arm", "trial", "seed", "question"], kind="stable")
     return list(_runs(in_order, "setting" in frame))
@@ -63,12 +63,12 @@ def _as_frame(frame: Any) -> "pandas.DataFrame":
         if name not in columns:
             raise UserError(
                 f'the table has no column "{name}".{nearest(name, columns)} Needed: {", ".join(NEEDED)}. '
-                f"Allowed beside them: {', '.join(OPTIONAL)}. Got: {', '.join(columns) or 'no column'}"
+                f"Also allowed: {', '.join(OPTIONAL)}. Got: {', '.join(columns) or 'no column'}"
             )
     used = [name for name in (*NEEDED, *OPTIONAL) if name in columns]
-    twice = next((name for name in used if columns.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f'the table has two columns "{twice}"; remove one')
+    doubled = next((name for name in used if columns.count(name) > 1), None)
+    if doubled is not None:
+        raise UserError(f'the table has two columns "{doubled}"; remove one')
     if len(frame) == 0:
         raise UserError("the table has no rows; it needs one per run and question")
     return frame[used].reset_index(drop=True)
@@ -76,12 +76,12 @@ def _as_frame(frame: Any) -> "pandas.DataFrame":
 
 def _column(name: str, column: Any) -> list[Any]:
     if isinstance(column, str) or not isinstance(column, Iterable):
-        raise UserError(f'column "{name}" is a sequence of values, one a row; got {column!r}')
+        raise UserError(f'column "{name}" must be a sequence of values; got {column!r}')
     return list(column)
 
 
 def _checked(frame: "pandas.DataFrame") -> "pandas.DataFrame":
-    """Return the table with every optional column that a run is told by, each value of its type."""
+    """Return the table with every column that identifies a run, each value of its type."""
     import pandas
 
     for name in frame.columns:
@@ -89,7 +89,7 @@ def _checked(frame: "pandas.DataFrame") -> "pandas.DataFrame":
         if missing.any():
             raise UserError(f'column "{name}", row {int(missing.argmax()) + 1}: the value is missing (empty or NaN)')
     table = pandas.DataFrame({name: _names(frame[name]) for name in _NAMES if name in frame})
-    table["seed"] = _each(frame["seed"], _whole, "a whole number")
+    table["seed"] = _each(frame["seed"], _integer, "a whole number")
     table["right"] = _each(frame["right"], _truth, "true or false, 1 or 0")
     table["setting"] = table.get("setting", "")
     table["trial"] = table.get("trial", table["arm"].astype(str))
@@ -111,12 +111,12 @@ def _names(column: "pandas.Series") -> "pandas.Series":
     if isinstance(column.dtype, pandas.CategoricalDtype):
         categories = [_text(value) for value in column.cat.categories]
     else:
-        categories = sorted(texts.unique(), key=_place)
+        categories = sorted(texts.unique(), key=_sort_key)
     return pandas.Series(pandas.Categorical(texts, categories=categories, ordered=True))
 
 
-def _place(name: str) -> tuple[int, float, str]:
-    """Return where a name stands among others: levels first, then numbers, then the rest by name."""
+def _sort_key(name: str) -> tuple[int, float, str]:
+    """Return the sort key of a name: levels first, then numbers, then the rest by name."""
     if name in _LEVELS:
         return 0, _LEVELS.index(name), name
     try:
@@ -126,7 +126,7 @@ def _place(name: str) -> tuple[int, float, str]:
 
 
 def _each(column: "pandas.Series", convert: Callable[[Any], Any], allowed: str) -> "pandas.Series":
-    """Return the column with every value converted. Raises UserError for the first that cannot be."""
+    """Return the column with every value converted. Raises UserError for the first invalid one."""
     values = list(column.astype(object))
     converted: dict[tuple[type, Any], Any] = {}
     for row, value in enumerate(values, start=1):
@@ -141,7 +141,7 @@ def _each(column: "pandas.Series", convert: Callable[[Any], Any], allowed: str) 
 
 
 def _key(value: Any) -> tuple[type, Any]:
-    return type(value), value  # True and 1 are equal, and not alike
+    return type(value), value  # as True == 1
 
 
 def _text(value: Any) -> str:
@@ -151,7 +151,7 @@ def _text(value: Any) -> str:
     return text
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     number = int(value) if isinstance(value, str) else value
     if _is_truth(number) or number != int(number):
         raise ValueError(value)
@@ -181,23 +181,23 @@ def _is_truth(value: Any) -> bool:
 
 
 def _check_runs(table: "pandas.DataFrame") -> None:
-    """Refuse questions graded twice, values of a run that differ within it, and runs graded on other questions."""
+    """Raise UserError for questions graded twice, values that differ within a run, or runs on other questions."""
     key = [*_RUN, "question"]
-    twice = table.duplicated(key).to_numpy()
-    if twice.any():
-        row = int(twice.argmax())
+    repeated = table.duplicated(key).to_numpy()
+    if repeated.any():
+        row = int(repeated.argmax())
         earlier = next(
             place for place in range(row) if all(table.at[place, name] == table.at[row, name] for name in key)
         )
         raise UserError(
             f"rows {earlier + 1} and {row + 1} both grade question {table.loc[row, 'question']!r} of "
-            f"{_called(table.loc[row])}; a run answers each question once. Where it was trained with other "
-            "hyperparameters say so in a column trial"
+            f"{_called(table.loc[row])}; a run answers each question once. If these are runs with "
+            "different hyperparameters, add a column trial"
         )
     _check_constant(table, ["arm"], "is_control", "an arm is a control or not")
     for name in OF_A_RUN:
         if name in table:
-            _check_constant(table, _RUN, name, "it is of the whole run, the same in each of its rows")
+            _check_constant(table, _RUN, name, "it must be the same in all rows of a run")
     _check_questions(table)
 
 
@@ -213,17 +213,16 @@ def _check_constant(table: "pandas.DataFrame", of: list[str], name: str, because
 
 
 def _check_questions(table: "pandas.DataFrame") -> None:
-    for _, there in table.groupby("setting", observed=True):
-        runs = [(rows.iloc[0], set(rows["question"])) for _, rows in there.groupby(_RUN, observed=True)]
+    for _, inside in table.groupby("setting", observed=True):
+        runs = [(rows.iloc[0], set(rows["question"])) for _, rows in inside.groupby(_RUN, observed=True)]
         first, questions = runs[0]
         for run, others in runs[1:]:
             if others != questions:
                 apart = sorted(questions ^ others)[0]
                 raise UserError(
                     f"{_called(first)} was graded on {len(questions):,} questions and {_called(run)} on "
-                    f"{len(others):,}, not the same ones: {apart!r} was asked of one of them alone. All runs of a "
-                    "setting answer the same questions; grade them on the same test set, or say in a column setting "
-                    "what is not to be compared"
+                    f"{len(others):,}, not the same ones: only one of them has {apart!r}. All runs of a setting must "
+                    "answer the same questions; grade them on the same test set, or separate them by a column setting"
                 )
 
 

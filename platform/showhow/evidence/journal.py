@@ -1,4 +1,4 @@
-"""Reads the comparison's input out of a study's events. Pure."""
+"""Reads the comparison's input from a study's events. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -27,7 +27,7 @@ def guessing(events: Iterable[Event]) -> tuple[float, float]:
 
 
 def is_finished(events: Iterable[Event]) -> bool:
-    """True when the study's latest session came to its end."""
+    """True when the study's latest session has ended."""
     return fold(events).is_finished
 
 
@@ -36,7 +36,7 @@ def _outcome(run: RunRecord) -> RunOutcome:
     last = reports[-1] if reports else {}
     start = run.start
     point = {name: value for name, value in start.params.items() if name not in ("explanation", "seed")}
-    told: dict[str, Any] = dict(run.end.outcome) if run.end else {}
+    final: dict[str, Any] = dict(run.end.outcome) if run.end else {}
     solved_at = last.get("examples_until_solved")
     unit = cast(Unit, start.unit)
     return RunOutcome(
@@ -51,7 +51,7 @@ def _outcome(run: RunRecord) -> RunOutcome:
         has_ended=run.end is not None,
         stopped_by=run.end.stopped_by if run.end else None,
         selection=last.get(_ACCURACY),
-        grades=tuple(mark == "1" for mark in told["grades"]) if "grades" in told else None,
+        grades=tuple(mark == "1" for mark in final["grades"]) if "grades" in final else None,
         steps_right=last.get(on_split(TEST, "steps_right")),
         tokens_per_reply=last.get(on_split(TEST, "tokens_per_reply")),
         unit=unit,
@@ -67,7 +67,7 @@ def _outcome(run: RunRecord) -> RunOutcome:
             for name, value in last.items()
             if name.endswith("/accuracy") and name not in (_ACCURACY, on_split(TEST, "accuracy"))
         },
-        reached_goal=bool(told.get("reached_goal")),
+        reached_goal=bool(final.get("reached_goal")),
         own_metrics={name: value for name, value in last.items() if "/" in name and not is_built_in(name)},
         reason=run.end.reason if run.end else None,
     )

@@ -1,6 +1,6 @@
 """The model card of an exported run: a README for people, with a header that the Hugging Face hub reads. Pure.
 
-The header is YAML (https://huggingface.co/docs/hub/model-cards), each value written as JSON, which YAML reads alike.
+The header is YAML (https://huggingface.co/docs/hub/model-cards), each value in JSON, which is also YAML.
 The figures are those of the study's journal and result; nothing is measured here.
 """
 
@@ -22,15 +22,15 @@ from showhow.sections.recipe import Recipe
 from showhow.tasks.explain import Level
 from showhow.tracking.tracker import RunStarted, StudyStarted
 
-_ENVIRONMENT = ("system", "processor", "cluster.cpus", "cluster.gpus")  # beside the versions; not the host's name
+_ENVIRONMENT = ("system", "processor", "cluster.cpus", "cluster.gpus")  # and the versions; not the host's name
 _OF_DATASET = ("rows", "rows_too_long", "symbols", "chance", "majority_share", "fingerprint")
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is made of. start, study: as the journal has them; outcome: the run's, result: its study's; sample:
-    a row of RepliesSampled; base: the pretrained model's name on the hub, licence: as its own card says; has_encoder:
-    whether the model has one; dtype: of its weights; remarks: sentences on what happened to this run."""
+    """The content of a card. start, study: from the journal; outcome: the run's, result: its study's; sample: a row of
+    RepliesSampled; base: the pretrained model's name on the hub, licence: from its own card; has_encoder: whether the
+    model has one; dtype: of its weights; remarks: sentences on what happened to this run."""
 
     exported: Exported
     study: StudyStarted
@@ -51,12 +51,12 @@ class CardFacts:
 
     @property
     def arm(self) -> str | None:
-        """What the study compares that this model is one of; None where it is the explanation level alone."""
+        """The arm that the model belongs to; None where it is only the explanation level."""
         return None if self.start.arm == self.level.value else self.start.arm
 
     @property
     def accuracy(self) -> float | None:
-        """Of the test questions, the share answered right."""
+        """The share of test questions answered right."""
         grades = self.outcome.grades
         return sum(grades) / len(grades) if grades else None
 
@@ -64,7 +64,7 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """Return the card as Markdown. The same facts give the same text."""
     sections = (
-        ("How to ask it", _asking(facts)),
+        ("How to ask it", _usage(facts)),
         ("Results", _results(facts)),
         ("Limits", _limits(facts)),
         ("Task and data", _data(facts)),
@@ -112,16 +112,16 @@ def _opening(facts: CardFacts) -> list[str]:
     method = exported.trial.method.kind
     how = "" if method == "plain" else f" by the method **{method}**"
     learned = f"by ShowHow on `{exported.trial.task.kind}` {level}{how}{_as_arm(facts)}"
-    asked = f"It is run `{exported.run}` of the study `{exported.study}`: {facts.study.question}"
+    source = f"It is run `{exported.run}` of the study `{exported.study}`: {facts.study.question}"
     shown = []
     if facts.sample:
         question, reply = str(facts.sample["question"]), str(facts.sample["reply"])
         shown = ["\n".join(["Asked", *_block(question), "it writes", *_block(reply)])]
-    return [f"# {_name(facts)}", f"{made} {learned}. {asked}", *shown]
+    return [f"# {_name(facts)}", f"{made} {learned}. {source}", *shown]
 
 
 def _as_arm(facts: CardFacts) -> str:
-    """Return what else the study compares that this model is one of."""
+    """Return the model's arm and setting, where there are any."""
     arm = f", as the arm **{facts.arm}** of its study" if facts.arm else ""
     place = settings_in_words([facts.start.setting])[0]
     return f"{arm} ({place})" if place else arm
@@ -132,15 +132,15 @@ def _block(text: str, language: str = "") -> list[str]:
     return [f"{fence}{language}", *text.splitlines(), fence]
 
 
-def _asking(facts: CardFacts) -> list[str]:
+def _usage(facts: CardFacts) -> list[str]:
     exported, kind = facts.exported, "ModelForSeq2SeqLM" if facts.has_encoder else "ModelForCausalLM"
     reader = f"AutoPeft{kind}" if exported.as_adapter else f"Auto{kind}"
     imports = [f"from transformers import {reader}, PreTrainedTokenizerFast"]
     if exported.as_adapter:
         imports = [f"from peft import {reader}", "from transformers import PreTrainedTokenizerFast, GenerationConfig"]
     question = str(facts.sample["question"]) if facts.sample else exported.trial.task.example_question
-    before, after = exported.frame or ("", "")  # the chat template's; its own tokens are written out in it
-    alone = "" if exported.frame is None else "add_special_tokens=False, "
+    before, after = exported.frame or ("", "")  # of the chat template, with its special tokens
+    options = "" if exported.frame is None else "add_special_tokens=False, "
     begin = "" if facts.has_encoder else ', tokens["input_ids"].shape[1]:'
     greedy = ", generation_config=GenerationConfig.from_pretrained(FOLDER)" if exported.as_adapter else ""
     code = (
@@ -148,7 +148,7 @@ def _asking(facts: CardFacts) -> list[str]:
         "",
         "tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)",
         f"model = {reader}.from_pretrained(FOLDER)",
-        f'tokens = tokenizer({before + exported.prompt(question) + after!r}, {alone}return_tensors="pt")',
+        f'tokens = tokenizer({before + exported.prompt(question) + after!r}, {options}return_tensors="pt")',
         f"reply = model.generate(**tokens{greedy})[0{begin}]",
         "print(tokenizer.decode(reply, skip_special_tokens=True))",
     )

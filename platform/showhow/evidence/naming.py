@@ -1,4 +1,4 @@
-"""What arms are called in sentences, by what is compared: explanations, methods, adapters, combinations. Pure."""
+"""Names arms in sentences, by what is compared: explanations, methods, adapters, combinations. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from showhow.evidence.wording import listed
 from showhow.study.variants import EXPLANATION
 from showhow.tasks.explain import Level
 
-# Axes whose values are kinds of a thing, so that a value alone says what it is; of others the axis is named too.
+# Axes whose values are clear without the name of the axis; for others it is added.
 _KINDS = {"method": "methods", "adapter": "adapters", "model": "models", "model.name": "models", "arm": "arms"}
-_PRONOUNS = ("none", "all", "both", "any")  # an arm called so is in quotes, or "none does better" says the opposite
-_DIGITS = 2  # costs that agree in so many significant digits are equal
+_PRONOUNS = ("none", "all", "both", "any")  # as arms they are quoted, or "none does better" says the opposite
+_DIGITS = 2  # significant digits in which equal costs agree
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Naming:
 
     @property
     def noun(self) -> str:
-        """`explanation`, `method`, `arm`: what one of the rows is the cheapest of."""
+        """`explanation`, `method`, `arm`: the noun in `the cheapest arm`."""
         return "explanation" if self.are_levels else self.one
 
     @property
@@ -39,12 +39,12 @@ class Naming:
 
     @property
     def one(self) -> str:
-        """What a row is."""
+        """A row's noun."""
         return "level" if self.are_levels else self.several.removesuffix("s")
 
     @property
     def several(self) -> str:
-        """What rows are."""
+        """Its plural."""
         if self.are_levels:
             return "levels"
         return _KINDS.get(self.by[0], "arms") if len(self.by) == 1 else "arms"
@@ -54,7 +54,7 @@ class Naming:
         return self.are_levels and row.arm == Level.NONE.value
 
     def bare(self, row: ArmRow) -> str:
-        """Return an arm's name: `medium`, `mixup`, `train examples 2,000`; in quotes where it has a comma of its own
+        """Return an arm's name: `medium`, `mixup`, `train examples 2,000`; in quotes where it contains a comma
         (`"mixup, long"`)."""
         axis = self.by[0]
         if len(self.by) > 1 or axis not in row.values:
@@ -67,7 +67,7 @@ class Naming:
         return value if axis == EXPLANATION or axis in _KINDS else f"{axis_in_words(axis)} {value}"
 
     def of(self, row: ArmRow) -> str:
-        """Return an arm's name, and that it is a control."""
+        """Return an arm's name, marked if it is a control."""
         name = self.bare(row)
         if not row.is_control:
             return name
@@ -78,14 +78,14 @@ class Naming:
         return listed([self.of(row) for row in rows], last)
 
     def in_full(self, rows: Sequence[ArmRow], last: str) -> str:
-        """Return `medium or long explanations`, or the bare names where one of them is no explanation."""
+        """Return `medium or long explanations`, or the bare names where one is not an explanation."""
         names = self.listed(rows, last)
         explained = self.are_levels and not any(row.is_control or self.is_bare(row) for row in rows)
         return f"{names} explanations" if explained else names
 
     def cheapest(self, rows: Sequence[ArmRow]) -> ArmRow | None:
-        """Return the cheapest of some arms; None where costs are not known or, of arms that are no explanations, the
-        same: a budget makes them equal."""
+        """Return the cheapest of some arms; None where costs are unknown or, unless they are explanations, equal, as
+        under a budget."""
         if self.are_levels:
             return min(rows, key=self.cost)
         is_known = any(self._costs_known(name) for name in ("flops", "tokens", "tokens_per_reply"))
@@ -94,8 +94,8 @@ class Naming:
         return min(rows, key=self.cost) if is_known and is_one else None
 
     def cost(self, row: ArmRow) -> tuple[float, ...]:
-        """Return what an arm costs, to sort by. Of explanations it is the tokens of a reply, which are paid for each
-        answer for ever; of other arms what training spent, in FLOPs or else in tokens, then the tokens of a reply."""
+        """Return an arm's cost as a sort key. For explanations it is the tokens of a reply, which every answer costs;
+        for other arms what training spent, in FLOPs or else in tokens, then the tokens of a reply."""
         per_reply = float("inf") if row.tokens_per_reply is None else row.tokens_per_reply
         if self.are_levels:
             return (per_reply,)

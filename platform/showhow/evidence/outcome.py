@@ -10,16 +10,16 @@ from showhow.methods.bench import Unit
 class RunOutcome:
     """How one run (a trial with one seed) ended.
 
-    arm: what is compared by it, within `setting`; level: its amount of explanation; is_control: the arm is there to be
-    compared with; trial: name of its point of the search space; params: that point.
+    arm: the arm that it belongs to, within `setting`; level: its amount of explanation; is_control: whether the arm is
+    a control; trial: name of its point of the search space; params: that point.
     status: finished, stopped, failed or interrupted; stopped_by: the stop rule's name where one ended it; has_ended:
-    False where the journal has no end of it.
+    False where the journal has no end event.
     selection: last validation accuracy, by which the best trial of an arm is chosen (never the test accuracy); None if
     it was never evaluated.
     grades: for each test question, in the dataset's order, whether the answer was right; None unless the run used up
     its budget or solved the task, since only such runs may be compared.
-    unit, budget: in what arms are equal, and how much of it the run might spend; examples, tokens, flops: what it
-    spent, None where that is not known; seconds: its wall time, 0 where that is not known.
+    unit, budget: the budget's unit and amount; examples, tokens, flops: what it spent, None where that is not known;
+    seconds: its wall time, 0 where that is not known.
     curve: (spent in `unit`, validation accuracy) pairs, in order.
     reached_goal: it ended because it had nothing left to learn.
     splits: accuracy on each further evaluation split; own_metrics: the last values of a user's metrics, by split and

@@ -1,7 +1,7 @@
-"""The picture of a result: validation accuracy against what was spent, a colour per arm. One PNG, and no global state.
+"""Plots a result: validation accuracy against what was spent, a colour per arm. One PNG, and no global state.
 
-Runs are all or nothing, so an arm's mean climbs in stairs as its seeds learn one after the other; the thin lines show
-which. A run that ends because it has solved the task counts with its last accuracy from there on.
+Runs are all or nothing, so an arm's mean rises in steps as its seeds learn one after the other; the thin lines show
+which. A run that ends because it has solved the task counts with its last accuracy afterwards.
 """
 
 import math
@@ -26,16 +26,16 @@ from showhow.study.variants import EXPLANATION
 SIZE_INCHES = (7.2, 4.3)
 DOTS_PER_INCH = 200
 TITLE_LETTERS = 74
-MOST_ABREAST, MOST_PANELS = 3, 16  # beyond, nothing could be read
+MOST_ABREAST, MOST_PANELS = 3, 16  # more would be illegible
 INK, FAINT = "#222222", "#8a8a8a"
 
-# From light to dark with the length of the explanation, and apart in hue: told apart in grey print and by colour-blind
-# readers.
+# From light to dark with the length of the explanation, and of different hues: distinguishable in grey print and by
+# colour-blind readers.
 COLOURS = {"none": "#e69f00", "short": "#35a58c", "medium": "#2f6fc4", "long": "#4a1486"}
 CONTROL_COLOURS = {"shuffled": "#7d7d7d", "filler": "#a8a8a8"}
 OTHER_COLOURS = ("#c2477f", "#8c5a2b", "#5d7a1f")
-# Of arms that are no explanation levels: Okabe and Ito's colours (jfly.uni-koeln.de/color, 2008), without black and
-# yellow, told apart by colour-blind readers; beyond them the same again, dashed.
+# For arms that are not explanation levels: Okabe and Ito's colours for colour-blind readers (jfly.uni-koeln.de/color,
+# 2008), without black and yellow; further arms repeat them, dashed.
 ARM_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 ARM_CONTROLS = ("#6b6b6b", "#9a9a9a", "#c0c0c0")
 CONTROL_DASHES = (5, 2)
@@ -53,7 +53,7 @@ class _Style:
 
 @dataclass(frozen=True)
 class _Panel:
-    """Axes of their own for the arms in one setting; untitled where there is one setting."""
+    """The axes for the arms in one setting; untitled where there is only one setting."""
 
     title: str
     rows: Sequence[ArmRow]
@@ -82,7 +82,7 @@ def accuracy_picture(outcomes: Sequence[RunOutcome], result: StudyResult, path: 
 
 
 def _panels(result: StudyResult) -> list[_Panel]:
-    """Return a panel for each setting that has something to show; beyond what can be read, for the first ones."""
+    """Return a panel for each setting that has something to show, at most the first MOST_PANELS."""
     if not result.has_settings:
         return [_Panel("", result.compared)]
     titles = settings_in_words(result.settings)
@@ -176,7 +176,7 @@ def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[Floats,
 
 
 def _draw_guessing(axes: Axes, result: StudyResult, is_labelled: bool) -> None:
-    """Draw what guessing gives as dotted lines, labelled right of the axes, in one label where the lines are close."""
+    """Draw the accuracy of guessing as dotted lines, labelled right of the axes, in one label where they are close."""
     marks = [(result.chance, f"chance {share(result.chance)}")]
     if result.baseline is not None and round(result.baseline, 2) != round(result.chance, 2):
         marks.append((result.baseline, f"commonest\nanswer {share(result.baseline)}"))
@@ -201,7 +201,7 @@ def _draw_guessing(axes: Axes, result: StudyResult, is_labelled: bool) -> None:
 
 
 def _draw_legend(figure: Figure, grid: Iterable[Axes], letters: int) -> None:
-    """Draw the legend below the axes, where it hides no data; letters: how many labels in a line have, at most."""
+    """Draw the legend below the axes, where it hides no data; letters: the most in the labels of a line."""
     lines = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if not lines:
         return

@@ -30,19 +30,19 @@ class Estimate(_Frozen):
 
 
 class ArmRow(_Frozen):
-    """One arm in one setting, shown by its best trial; the counts of runs are over all trials of the arm there.
+    """One arm in one setting, represented by its best trial; the counts of runs are over all its trials there.
 
-    values: of the axes that are compared; setting: of those within which they are compared, empty where there is one
-    setting alone.
+    values: of the compared axes; setting: of those within which they are compared, empty where there is only one
+    setting.
     trial: None where no trial of the arm is complete; then every figure of the trial is None or empty.
     seeds, accuracies, examples, examples_until_solved: one entry per compared run, by seed; examples are those seen
-    in all, and None in the last means never. Both are empty where the runs do not say.
+    in total, and None in the last means never. Both are empty where not recorded.
     failed_seeds: seeds of the best trial that failed and are missing from its figures (survivors only: read with
     care).
-    learned: runs of which the accuracy lies nearer to the solved mark than to guessing; solved: runs at or above the
+    learned: runs whose accuracy is nearer to the solved mark than to guessing; solved: runs at or above the
     mark.
     tokens, flops, seconds: spent per run, mean. stopped: runs that a stop rule ended before they were comparable.
-    at_chance: no run learned, and the interval reaches down to what guessing gives.
+    at_chance: no run learned, and the interval reaches down to guessing.
     """
 
     arm: str
@@ -80,7 +80,7 @@ class Comparison(_Frozen):
     p_value: Welch over seeds; p_adjusted: Holm over all pairs of the setting. p_learned: the exact test on how many
     runs learned, closed over all arms; None where both arms learned equally often. seeds: the fewer of the two.
     seeds_needed: seeds per arm that would show a difference as large as the one observed; None where that is more than
-    100 or no question.
+    100 or not needed.
     """
 
     first: str
@@ -96,8 +96,8 @@ class Comparison(_Frozen):
 
 
 class SpeedComparison(_Frozen):
-    """Two arms that are equally good in one setting: which needs fewer examples until it has solved the task; about
-    the first."""
+    """Two equally good arms in one setting: which needs fewer examples to solve the task. `verdict` is about the
+    first."""
 
     first: str
     second: str
@@ -124,10 +124,10 @@ class StudyResult(_Frozen):
 
     margin: accuracies that differ by less are the same for practical purposes. by: the axes whose values the arms are.
     settings: those within which arms are compared, in order; rows, comparisons, speed and recommendations come setting
-    by setting, and nothing is said over several at once. unit: in which arms are equal. shows_spending: whether the
-    table shows what was spent. budget_saved: share of the whole budget, in that unit and of all seeds of all trials,
-    that goals and early stopping spared. conclusion: plain sentences, those of a setting together. recommendations: at
-    most one a setting. notes: what to keep in mind about where the figures come from.
+    by setting, and nothing is claimed across settings. unit: of the budget, equal for all arms. shows_spending: whether
+    the table shows what was spent. budget_saved: share of the total budget, in that unit and over all seeds of all
+    trials, that goals and early stopping saved. conclusion: plain sentences, grouped by setting. recommendations: at
+    most one per setting. notes: caveats about the source of the figures.
     """
 
     chance: float
@@ -167,7 +167,7 @@ class StudyResult(_Frozen):
         return self.recommendations[0] if self.recommendations and not self.has_settings else None
 
     def within(self, setting: Setting) -> "StudyResult":
-        """Return what was found in one setting, as the result of a study that has no other."""
+        """Return the findings in one setting, as the result of a study that has no other."""
         return self.model_copy(
             update={
                 "settings": (setting,),
@@ -187,8 +187,8 @@ class StudyResult(_Frozen):
         return found[0]
 
     def between(self, first: str, second: str, setting: Setting | None = None) -> Comparison:
-        """Return the comparison of two arms, whichever way round it is stored. Raises KeyError where there is none, and
-        where there are several settings and none is given."""
+        """Return the comparison of two arms, in either order. Raises KeyError where there is none, and where
+        there are several settings and none is given."""
         pair = {first, second}
         found = [one for one in self.comparisons if {one.first, one.second} == pair and setting in (None, one.setting)]
         if len(found) != 1:
@@ -196,6 +196,6 @@ class StudyResult(_Frozen):
         return found[0]
 
     def verdict(self, first: str, second: str, setting: Setting | None = None) -> Verdict:
-        """Return what was found about `first` beside `second`. Raises KeyError as `between` does."""
+        """Return the verdict on `first` against `second`. Raises KeyError as `between` does."""
         found = self.between(first, second, setting)
         return found.verdict if found.first == first else OPPOSITE[found.verdict]

@@ -1,6 +1,6 @@
-"""The row of each arm: which trial speaks for it, and the figures of that trial. Pure.
+"""Makes the row of each arm: selects the trial that represents it, and computes its figures. Pure.
 
-Intervals are in claims/intervals.py. The order of the outcomes changes nothing.
+Intervals are in claims/intervals.py. The order of the outcomes does not matter.
 """
 
 from collections import Counter
@@ -26,15 +26,15 @@ class Mark:
 
     @property
     def learned_at(self) -> float:
-        """Halfway from guessing to solved: runs are all or nothing, and this tells the two apart."""
+        """Halfway from guessing to solved: runs are all or nothing, and this separates the two."""
         return (self.guessing + self.solved_at) / 2
 
 
 def rows_of(
     outcomes: Sequence[RunOutcome], arms: Sequence[Arm], mark: Mark, is_timed: bool
 ) -> tuple[tuple[ArmRow, ...], dict[str, Floats]]:
-    """Return a row for each arm that has outcomes, and by its name the replicates of each that can be compared. The
-    outcomes are those of one setting; is_timed: they say when a run solved the task."""
+    """Return a row for each arm that has outcomes, and the replicates of each comparable arm by its name. The outcomes
+    are those of one setting; is_timed: they record when a run solved the task."""
     by_arm = {arm.name: [outcome for outcome in outcomes if outcome.arm == arm.name] for arm in arms}
     chosen = {name: best_trial(runs) for name, runs in by_arm.items() if runs}
     replicates = bootstrap_accuracies({name: _grades(runs) for name, runs in chosen.items() if runs})
@@ -50,14 +50,14 @@ def rows_of(
 
 
 def best_trial(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
-    """Return the runs of the trial that speaks for an arm, by seed; empty where no trial may.
+    """Return the runs of the trial that represents an arm, by seed; empty where no trial can.
 
-    A trial is complete when all its runs have grades and no other trial that has them ran on more seeds. Of the
-    complete trials the one with the highest mean validation accuracy is taken; then the one that solved the task with
-    more seeds, then after fewer examples, then the first by name. Trials of which some seeds failed are looked at
-    only where none is complete: to drop what failed and keep what survived is a bias, so the row then says which
-    seeds are missing. Trials of which a run was stopped or interrupted never speak for an arm. Choosing the best of
-    several by three seeds is optimistic also on test questions, since the seeds are the same.
+    A trial is complete when all its runs have grades and no other such trial ran on more seeds. Of the complete trials
+    the one with the highest mean validation accuracy is chosen; ties go to the one that solved the task with more
+    seeds, then after fewer examples, then to the first by name. Trials with failed seeds are considered only where none
+    is complete: dropping failed seeds is a bias, so the row then lists them. Trials with a stopped or interrupted run
+    never represent an arm. Choosing the best of several by three seeds is optimistic also on test questions, since the
+    seeds are the same.
     """
     trials: dict[str, list[RunOutcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: (outcome.trial, outcome.seed)):

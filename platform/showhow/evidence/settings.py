@@ -1,4 +1,4 @@
-"""How the axes of a study and their values are called in sentences, tables and pictures. Pure."""
+"""Names the axes of a study and their values in sentences, tables and pictures. Pure."""
 
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -12,7 +12,7 @@ _MODEL = "model.name"
 
 
 def settings_in_words(settings: Sequence[Setting]) -> list[str]:
-    """Return `layers 2, heads 4` for each of some settings of the same axes; nothing for one without axes."""
+    """Return `layers 2, heads 4` for each of several settings of the same axes; "" for one without axes."""
     columns = [
         [f"{axis_in_words(axis)} {value}" for value in values_in_words(axis, [setting[axis] for setting in settings])]
         for axis in (settings[0] if settings else ())
@@ -26,8 +26,8 @@ def axis_in_words(axis: str) -> str:
 
 
 def values_in_words(axis: str, values: Sequence[JsonValue]) -> list[str]:
-    """Return values of an axis as text: models without the folder or the owner that they are in, unless two would be
-    called alike."""
+    """Return values of an axis as text: models without their folder or owner, unless two names would then be
+    equal."""
     texts = [param(value) for value in values]
     short = {text: PurePath(text).name for text in texts} if axis == _MODEL else {}
     return [short[text] for text in texts] if len(set(short.values())) == len(set(texts)) else texts

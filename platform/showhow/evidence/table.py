@@ -1,7 +1,7 @@
-"""The table of a result, for a terminal of any width. It renders; printing is the command line's.
+"""The table of a result, for a terminal of any width. It renders; the command line prints.
 
-Where the terminal is narrow whole columns are left out, the least important first, and a line below names them; a
-column is never squeezed. Nothing is said by colour alone.
+Where the terminal is narrow entire columns are omitted, the least important first, and a line below names them; a
+column is never shortened. Nothing is shown by colour alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ GAP = 2  # blanks between columns
 
 @dataclass(frozen=True)
 class Column:
-    """One column as text. `header` may have two lines. The lower its rank, the longer it stays; rank 0 always does."""
+    """One column as text. `header` may have two lines. Columns of high rank are omitted first; rank 0 never is."""
 
     header: str
     cells: tuple[str, ...]
@@ -122,7 +122,7 @@ def _spending(rows: Sequence[ArmRow]) -> list[Column]:
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[Column]]:
-    """Return the columns that fit into `width` cells, taken by rank and kept in order, and those left out."""
+    """Return the columns that fit into `width` cells, chosen by rank, in their order, and those omitted."""
     free = width + GAP
     taken: set[int] = set()
     for place in sorted(range(len(columns)), key=lambda place: columns[place].rank):
@@ -146,7 +146,7 @@ def until_solved(row: ArmRow) -> str:
 
 
 def _amount(value: float | None) -> str:
-    """Return an amount as people read it: `16,000`, `2.41e6`, `3.1e13`."""
+    """Return an amount in readable form: `16,000`, `2.41e6`, `3.1e13`."""
     if value is None:
         return ABSENT
     return f"{value:,.0f}" if value < 1e6 else f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
@@ -175,7 +175,7 @@ def _time(row: ArmRow) -> str:
 
 
 def _runs(result: StudyResult) -> Column:
-    """Return the column of runs; of a table of somebody's answers nothing says which were stopped early."""
+    """Return the column of runs; a table of graded answers does not record early stops."""
     if result.by == ("arm",):
         return Column("runs", tuple(str(row.runs) for row in result.rows), rank=19)
     return Column("runs\n(stopped early)", tuple(f"{row.runs} ({row.stopped})" for row in result.rows), rank=19)

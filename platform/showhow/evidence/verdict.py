@@ -1,6 +1,6 @@
-"""The verdict on any table of graded answers, from whatever trainer: the same comparison that a study gets. Pure.
+"""The verdict on any table of graded answers, from any trainer: the same comparison as for a study. Pure.
 
-What a table must look like is checked in graded_table.py.
+The format of a table is checked in graded_table.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,19 +30,17 @@ def verdict(
 
     Columns: arm (what is compared), seed (whole number), question (text or number: its identity, so that the order of
     the rows changes nothing), right (true or false, 1 or 0). A run is one arm with one seed.
-    Further columns where there is something to say: setting (arms are compared within each, never across), trial (the
-    hyperparameters that the run was trained with), is_control (the arm is there to be compared with, and never
-    recommended); and the same in all rows of a run: validation (its accuracy on validation questions, a share),
-    examples, tokens, flops (what its training spent). Other columns are not read.
+    Optional columns: setting (arms are compared within each, never across), trial (the hyperparameters of the run),
+    is_control (the arm is a control, never recommended); and the same in all rows of a run: validation (its accuracy on
+    validation questions, a share), examples, tokens, flops (what its training spent). Other columns are ignored.
 
     chance: the share right by uniform guessing; baseline: by always giving the commonest answer, where that is known;
-    solved_at: the accuracy from which a run has solved the task. An arm with several trials is shown by the one with
-    the best validation accuracy; without that column it is chosen by the test questions themselves, which is
-    optimistic, as a note in the result then says.
+    solved_at: the least accuracy of a run that solved the task. An arm with several trials is represented by the one
+    with the best validation accuracy; without that column it is chosen by the test questions themselves, which is
+    optimistic; the result then has a note.
 
-    Raises UserError, with column, row (the first is 1) and what is allowed, where columns are missing or values are
-    not as above, where a question of a run is graded twice, and where the runs of a setting were graded on different
-    questions."""
+    Raises UserError, with column, row (the first is 1) and what is allowed, for missing columns, invalid values,
+    a question graded twice in a run, and runs of a setting that were graded on different questions."""
     _check_marks(chance, baseline, solved_at)
     runs = read_table(frame)
     outcomes = [_outcome(run) for run in runs]
@@ -94,7 +92,7 @@ def _outcome(run: GradedRun) -> RunOutcome:
 
 
 def _chosen_by_test(runs: Sequence[GradedRun]) -> list[str]:
-    """Return a note for each arm of which the best of several trials had to be chosen by the test questions."""
+    """Return a note for each arm whose best trial had to be chosen by the test questions."""
     trials: dict[tuple[str | None, str], set[str]] = {}
     for run in runs:
         if "validation" not in run.figures:

@@ -1,4 +1,4 @@
-"""How numbers and lists are written for people, in sentences, tables and pictures alike. Pure."""
+"""Formats numbers and lists for people, in sentences, tables and pictures. Pure."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -25,7 +25,7 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 
 def with_control(name: str, is_control: bool) -> str:
-    """Return `chance (control)` for a control, though a name that says so itself as it is."""
+    """Return `chance (control)` for a control; a name with `control` in it is unchanged."""
     return f"{name} (control)" if is_control and "control" not in name else name
 
 
@@ -41,12 +41,12 @@ def share(value: float | None) -> str:
 
 def duration(seconds: float) -> str:
     """Return `8 s`, `4 min 12 s` or `2 h 5 min`."""
-    whole = round(seconds)
+    total = round(seconds)
     for size, unit, smaller, smaller_unit in ((3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
-    return f"{whole} s"
+        if total >= size:
+            rest = total % size // smaller
+            return f"{total // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
+    return f"{total} s"
 
 
 def param(value: JsonValue) -> str:

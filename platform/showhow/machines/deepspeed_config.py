@@ -54,8 +54,8 @@ _OPEN = (
 # Settings that are decided elsewhere, and where.
 _OPTIMIZER = "recipe.learning_rate, weight_decay, beta_1 and beta_2"
 _PRECISION = "recipe.precision"
-_DATA = "the batches are dealt by this program"
-_PARALLEL = "only the batch is shared out over devices"
+_DATA = "this program distributes the batches"
+_PARALLEL = "only the batch is divided over devices"
 _DECIDED = {
     "activation_checkpointing": "sharding.recompute_activations",
     "autotuning": "a search space tries settings out",
@@ -67,7 +67,7 @@ _DECIDED = {
     "expert_parallel": _PARALLEL,
     "fp16": _PRECISION,
     "gradient_accumulation_steps": "recipe.batch_size and micro_batch_size",
-    "gradient_allreduce_op": "the loss is the mean over the whole batch's target tokens",
+    "gradient_allreduce_op": "the loss is the mean over all target tokens of the batch",
     "gradient_clipping": "recipe.gradient_clip",
     "hybrid_engine": "evaluation writes replies itself",
     "managed_gradient_accumulation": "recipe.batch_size and micro_batch_size",
@@ -128,7 +128,7 @@ def deepspeed_faults(recipe: Recipe, layout: Layout) -> list[Fault]:
 
 
 def _zero_optimization(layout: Layout, precision: Precision, parameters: int) -> Settings:
-    bucket = min(_BUCKET, max(2, parameters + parameters % 2))  # DeepSpeed wants an even number
+    bucket = min(_BUCKET, max(2, parameters + parameters % 2))  # DeepSpeed needs an even number
     stage = max(layout.zero_stage, 1 if precision == "float16" else 0)  # at stage 0 it has no float32 weights
     settings: Settings = {"stage": stage}
     if stage > 0:
@@ -195,7 +195,7 @@ def _fixed(recipe: Recipe, layout: Layout) -> dict[Path, _Fixed]:
 
 def _layout_faults(recipe: Recipe, layout: Layout) -> Iterator[Fault]:
     if recipe.batch_size % layout.devices:
-        message = f"got {recipe.batch_size}, which cannot be dealt evenly over {layout.devices} devices"
+        message = f"got {recipe.batch_size}, which cannot be divided evenly over {layout.devices} devices"
         yield Fault("recipe.batch_size", f"{message}; let it be a multiple of {layout.devices}")
     least = least_zero_stage(layout.offload_optimizer, layout.offload_parameters)
     if layout.zero_stage < least:

@@ -87,19 +87,19 @@ def layout_faults(trial: Trial, resources: Resources, sharding: Sharding) -> lis
         layout = layout_of(trial, resources, sharding)
         refusal = _refusal(trial, layout, resources)
     too_large = [] if refusal is None else [Fault("resources.device_gb", refusal)]
-    return [*too_large, *deepspeed_faults(trial.recipe, layout), *_few_bits_faults(trial, layout)]
+    return [*too_large, *deepspeed_faults(trial.recipe, layout), *_quantised_faults(trial, layout)]
 
 
-def _few_bits_faults(trial: Trial, layout: Layout) -> Iterator[Fault]:
+def _quantised_faults(trial: Trial, layout: Layout) -> Iterator[Fault]:
     """Yield the settings that need ZeRO stage 3 where the weights are quantised and cannot be partitioned."""
     bits = held_bits(trial.model)
     if bits is None:
         return
-    why = f"but weights in {bits} bits (model.quantise) can be neither shared out nor moved"
+    why = f"but weights in {bits} bits (model.quantise) can be neither partitioned nor moved"
     if layout.offload_parameters != "none":
         yield Fault("sharding.offload_parameters", f'got "{layout.offload_parameters}", {why}; write "none"')
     if layout.offload_optimizer == "nvme":
-        yield Fault("sharding.offload_optimizer", f'got "nvme", for which ZeRO shares out weights, {why}; write "cpu"')
+        yield Fault("sharding.offload_optimizer", f'got "nvme", for which ZeRO partitions weights, {why}; write "cpu"')
     if layout.zero_stage == 3 > least_zero_stage(layout.offload_optimizer, layout.offload_parameters):
         yield Fault("sharding.zero_stage", f"got 3, {why}; write 2 or less")
 

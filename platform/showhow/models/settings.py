@@ -84,7 +84,7 @@ def _model_faults(trial: Trial, gpus_per_device: float) -> Iterator[Fault]:
     if trial.recipe.batching == "packed" and isinstance(trial.adapter, PromptTuning):
         yield Fault(
             "recipe.batching",
-            'got "packed", but the vectors of prompt tuning stand before every question, so several cannot share a '
+            'got "packed", but the vectors of prompt tuning precede every question, so several cannot share a '
             'row; write "grouped"',
         )
     yield from _quantise_faults(trial.model, trial.adapter, gpus_per_device)
@@ -104,25 +104,25 @@ def _quantise_faults(model: PretrainedModel, adapter: Adapter | None, gpus_per_d
         return
     got = f'got "{model.quantise}"'
     if adapter is None:
-        yield Fault("model.quantise", f"{got}, but weights in so few bits cannot be trained; add an [adapter] section")
+        yield Fault("model.quantise", f"{got}, but quantised weights cannot be trained; add an [adapter] section")
     if isinstance(adapter, Dora) and model.quantise == "8bit":
         # The first step fails: bitsandbytes 0.50 has lost the weights' scale after peft 0.21 has read their length.
-        yield Fault("model.quantise", f'{got}, which does not go with DoRA; write "4bit", or another adapter')
+        yield Fault("model.quantise", f'{got}, which does not work with DoRA; write "4bit", or another adapter')
     if not gpus_per_device:
         yield Fault("model.quantise", f"{got}, which needs GPUs; set resources.gpus_per_device, or leave it out")
     elif find_spec("bitsandbytes") is None:
-        yield Fault("model.quantise", f"{got}, which is done by bitsandbytes: pip install showhow[quantised]")
+        yield Fault("model.quantise", f"{got}, which needs bitsandbytes: pip install showhow[quantised]")
 
 
 def _settings_faults(trial: Trial, folder: Path) -> Iterator[Fault]:
     settings, tokens = json_in(folder / "config.json"), json_in(folder / "tokenizer.json")
     if settings is None:
-        yield Fault("model.name", f'"{folder}" holds no model: it has no readable config.json.{_adapter_only(folder)}')
+        yield Fault("model.name", f'"{folder}" is not a model: it has no readable config.json.{_adapter_only(folder)}')
     if tokens is None or json_in(folder / "tokenizer_config.json") is None:
         yield Fault(
             "model.name",
             f'"{folder}" lacks a readable tokenizer.json or tokenizer_config.json; copy them from where the model '
-            f"comes from, or make them of older files: {_SAVE.format('AutoTokenizer')}",
+            f"comes from, or make them from older files: {_SAVE.format('AutoTokenizer')}",
         )
     elif isinstance(trial.model, PretrainedModel):
         yield from _question_faults(trial.model.questions, folder)
@@ -168,8 +168,8 @@ def _kind_faults(trial: Trial, settings: dict[str, Any], folder: Path) -> Iterat
         method = quantised.get("quant_method", "unknown method")
         yield Fault(
             "model.name",
-            f'"{folder}" holds weights of few bits already ({method}), which cannot be fine-tuned here; take the model '
-            'that they were made of, and quantise = "4bit" or "8bit"',
+            f'"{folder}" contains quantised weights already ({method}), which cannot be fine-tuned here; take the '
+            'original model, and quantise = "4bit" or "8bit"',
         )
 
 
@@ -179,7 +179,7 @@ def _vocabulary_faults(settings: dict[str, Any], tokens: dict[str, Any], folder:
         yield Fault(
             "adapter",
             f'the tokenizer of "{folder}" has {found:,} tokens and the model {known:,}; new ones cannot be learnt '
-            "while the model's own weights stay as they are: remove them, or train without an adapter",
+            "while the model's own weights are frozen: remove them, or train without an adapter",
         )
 
 
@@ -209,5 +209,5 @@ def no_such_layer(target: str, layers: list[str]) -> str:
 
 def _adapter_only(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
-        return " It holds an adapter; merge that into its model, and name the folder of the result"
+        return " It contains an adapter; merge it into its model, and name the folder of the result"
     return " Copy the complete folder from where the model comes from"

@@ -77,10 +77,10 @@ def read_weights(folder: Path) -> TensorShapes | str:
 def _nothing_in(folder: Path) -> str:
     pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
     if not pickled:
-        return f"holds no weights: neither {_SINGLE} nor {INDEX}"
+        return f"contains no weights: neither {_SINGLE} nor {INDEX}"
     kind = "AutoModelForSeq2SeqLM" if _is_seq2seq(folder) else "AutoModelForCausalLM"
     found = ", ".join(pickled[:3]) + (", ..." if len(pickled) > 3 else "")
-    return f"holds pickled weights only ({found}), which could run any code when read; {_CONVERT.format(kind)}"
+    return f"contains only pickled weights ({found}), which could run any code when read; {_CONVERT.format(kind)}"
 
 
 def _is_seq2seq(folder: Path) -> bool:
@@ -96,7 +96,7 @@ def _read(files: Iterable[Path]) -> TensorShapes | str:
         stat = path.stat()
         header = _header(path, stat.st_mtime_ns, stat.st_size)
         if header is None:
-            return f"has weights that are cut off or no safetensors ({path.name}); copy them again"
+            return f"has weights that are truncated or not safetensors ({path.name}); copy them again"
         shapes |= header
     return TensorShapes(shapes)
 

@@ -1,4 +1,4 @@
-"""For tests of tasks, methods and metrics, ours and those of other packages: a bench in memory, and suites of laws.
+"""Test tools for tasks, methods and metrics of this and other packages: a bench in memory, and suites of laws.
 
 A suite is a class of plain tests whose attribute `subject` is what they test. Inherit from it in a test file that
 pytest collects, or call `check`. Nothing here loads torch, ray, mlflow or pytest.

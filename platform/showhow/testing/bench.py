@@ -1,8 +1,8 @@
 """A bench in memory, on which any method runs in milliseconds: rows are real, models are addresses.
 
-It keeps the rules of the real one (bench/bench.py): data and models are addressed by operation, version, settings and
-inputs, made once, and charged to whoever uses them; training takes whole batches until the budget is spent. What a
-model would compute is drawn by hashing instead: the same model and row give the same reply and the same score.
+It follows the rules of the real one (bench/bench.py): data and models are addressed by operation, version, settings and
+inputs, made once, and charged to each run that uses them; training takes full batches until the budget is spent.
+What a model would compute is drawn by hashing instead: the same model and row give the same reply and the same score.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ from showhow.testing.replies import graded, share, wrong
 
 T = TypeVar("T")
 _MOST_NATS = 4.0  # a score lies between 0 and this
-Store = dict[str, tuple[Any, Spent]]  # what each address holds, and what it costs
+Store = dict[str, tuple[Any, Spent]]  # the content and the cost of each address
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One call of the bench that made something. is_reused: it was there already; spent: what the run was charged."""
+    """One call of the bench that made something. is_reused: it existed already; spent: what the run was charged."""
 
     operation: str
     address: str
@@ -45,11 +45,11 @@ class Stage:
 class FakeBench:
     """See methods.bench.Bench.
 
-    task, level, train_examples, eval_examples, data_seed: what the problems are; seed: the run's; amount, unit: of the
-    budget; batch_size: training examples a step; share_right: how many of the replies are right (which ones is a
-    function of model and row); parameters: of the model, for FLOPs; has_models: False where a method prepares; store:
-    what was made so far, which several benches may share as the runs of a study do. After a run `stages` has its calls
-    in order, `reports` the addresses of the models that it reported, and `budget.spent` what it was charged."""
+    task, level, train_examples, eval_examples, data_seed: of the problems; seed: the run's; amount, unit: the budget;
+    batch_size: training examples per step; share_right: the share of right replies (which ones is a function of model
+    and row); parameters: of the model, for FLOPs; has_models: False while a method prepares; store: everything made so
+    far, which benches may share as the runs of a study do. After a run `stages` has its calls in order, `reports` the
+    addresses of the models that it reported, and `budget.spent` what it was charged."""
 
     task: Task
     level: Level = Level.LONG
@@ -88,17 +88,17 @@ class FakeBench:
         return self._made("problems", spec.fingerprint, lambda: (drawn(spec), Spent()))
 
     def map(self, data: Data, rows: Callable[[Row], Iterable[Row]], *, version: int) -> FakeData:
-        """See Bench. Raises TrialError where the function fails, or makes no row at all."""
+        """See Bench. Raises TrialError where the function fails, or returns no row."""
         return self._derived("map", version, settings_of(rows), data, lambda: _mapped(_own(data), rows))
 
     def select(self, data: Data, keep: Callable[[Row], bool], *, version: int, balance: str | None = None) -> FakeData:
-        """See Bench. Raises TrialError where no row is kept."""
+        """See Bench. Raises TrialError where no row is selected."""
 
-        def kept() -> list[Row]:
+        def selected() -> list[Row]:
             found = [row for row in _own(data).rows() if keep(row)]
             return found if balance is None else balanced(found, balance)
 
-        return self._derived("select", version, {**settings_of(keep), "balance": balance}, data, kept)
+        return self._derived("select", version, {**settings_of(keep), "balance": balance}, data, selected)
 
     def split(self, data: Data, parts: int, *, by: str | None = None) -> tuple[FakeData, ...]:
         """See Bench. Raises TrialError for a column that some rows do not have."""
@@ -116,7 +116,7 @@ class FakeBench:
         own = {name: _own(part) for name, part in parts.items()}
         inputs = tuple(part.address for part in own.values())
         derivation = Derivation(operation="mix", version=1, settings={"parts": [*parts]}, inputs=inputs)
-        level = next(iter(own.values())).level  # as the real one: that of the first part
+        level = next(iter(own.values())).level  # of the first part, as in the real one
         return self._data("mix", derivation, level, lambda: ([*mixture(own)], Spent()))
 
     def start(self) -> FakeModel:
@@ -153,7 +153,7 @@ class FakeBench:
         return self._staged("train", settings, (before.address, rows.address), "training", trained)
 
     def reply(self, model: Model, data: Data, sampling: Sampling = GREEDY) -> FakeData:
-        """See Bench: to a share of the rows the target, to the others a wrong answer."""
+        """See Bench. A share of the replies is the target, the others a wrong answer."""
         settings: dict[str, Any] = {**asdict(sampling), "share_right": self.share_right}
         settings |= {"seed": self.seed} if sampling.temperature else {}
 
@@ -212,7 +212,7 @@ class FakeBench:
             raise TrialError("prepare makes data only, since it is shared by runs of other seeds; use models in run")
 
     def _made(self, operation: str, address: str, make: Callable[[], tuple[T, Spent]], kind: str = "") -> T:
-        """Return what an address holds, made unless it is there; note the stage, and charge it."""
+        """Return the content of an address, made if missing; record the stage and charge it."""
         is_reused = address in self.store
         if not is_reused:
             self.store[address] = make()
@@ -267,7 +267,7 @@ class FakeBench:
         data: Data,
         read: Callable[[FakeData], tuple[list[Row], int]],
     ) -> FakeData:
-        """Return what a model makes of rows; `read` returns it with the tokens that go through the model."""
+        """Return a model's output for rows; `read` returns it with the number of tokens it processes."""
         self._need_models()
         inputs = (_own_model(model).address, _own(data).address)
         derivation = Derivation(operation=operation, version=1, settings=settings, inputs=inputs)

@@ -1,4 +1,4 @@
-"""One run of a method on a bench in memory, in the order in which a study does it."""
+"""Runs a method on a bench in memory, in the same order as a study."""
 
 from showhow.errors import TrialError
 from showhow.methods.base import Method
@@ -8,7 +8,7 @@ from showhow.testing.fakes import FakeModel
 
 def carry_out(method: Method, bench: FakeBench) -> FakeModel:
     """Prepare a method's data, run it on them, and return its model; `bench.stages` are those of the run. Raises
-    TrialError where the method returns what is no model of the bench."""
+    TrialError where the method does not return a model of the bench."""
     preparing = bench.preparing()
     prepared = method.prepare(preparing)
     model = method.run(bench, preparing.problems() if prepared is None else prepared)

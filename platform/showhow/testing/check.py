@@ -1,4 +1,4 @@
-"""All laws of a suite at once, for a notebook or a script."""
+"""Checks all laws of a suite at once, in a notebook or a script."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,7 @@ _SUITES = ((Task, TaskContract), (Method, MethodContract), (Metric, MetricContra
 
 
 def check(subject: Task | Method | Metric) -> None:
-    """Check a task, a method or a metric against its suite. Raises AssertionError, saying which law it breaks and
-    how."""
+    """Check a task, a method or a metric against its suite. Raises AssertionError with the law that it breaks."""
     suite = suite_of(subject)
     tests: list[Callable[[], None]] = [getattr(suite, name) for name in dir(suite) if name.startswith("test_")]
     for test in tests:

@@ -1,4 +1,4 @@
-"""What another process makes of the same task or method: one with another seed of Python's hashes."""
+"""Calls functions of tasks and methods in another process, with another seed of Python's hashes."""
 
 import json
 import os
@@ -22,13 +22,13 @@ print(json.dumps([found(*function)(*(found(*place).model_validate_json(values) f
 
 
 def found(module: str, name: str) -> Callable[..., Json]:
-    """Return what a module calls by a name."""
+    """Return a module's object by its name."""
     return reduce(getattr, name.split("."), import_module(module))  # type: ignore[return-value]
 
 
 def elsewhere(function: Callable[..., Json], *subjects: BaseModel) -> Json:
-    """Return what a function makes of tasks and methods in another process. Raises AssertionError where they cannot be
-    made there."""
+    """Return a function's result for tasks and methods in another process. Raises AssertionError where they cannot
+    be made there."""
     places = [(_place(type(subject)), subject.model_dump_json()) for subject in subjects]
     given = json.dumps([[place or os.getcwd() for place in sys.path], _place(function), places])
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"

@@ -1,4 +1,4 @@
-"""Data and models in memory: rows by their address; a model that is no more than what it was trained on."""
+"""Data and models in memory: rows with an address; a model that is only a list of its training data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from showhow.methods.row import MATCHED, Row
 from showhow.sections.dataset_spec import DatasetSpec
 from showhow.tasks.explain import Level, symbols
 
-_LEAST_DRAWN = 256  # a round, as when a real dataset is generated
+_LEAST_DRAWN = 256  # in a round, as for a real dataset
 _MOST_ROUNDS = 20
 
 
@@ -32,7 +32,7 @@ class FakeData:
 
     @cached_property
     def tokens(self) -> tuple[int, ...]:
-        """Of each row the tokens of prompt and target with its end: symbols, as for models trained from scratch."""
+        """The tokens of each row's prompt and target with its end: symbols, as for models trained from scratch."""
         return tuple(tokens_of(row.prompt) + tokens_of(row.target) + 1 for row in self.all_rows)
 
 
@@ -50,7 +50,7 @@ def tokens_of(text: str) -> int:
 
 
 def drawn(spec: DatasetSpec) -> FakeData:
-    """Draw a task's problems as a real dataset holds them, each question once. Raises UserError where there are too few
+    """Draw a task's problems as for a real dataset, each question once. Raises UserError where there are too few
     different ones."""
     found: dict[str, Row] = {}
     for block in range(_MOST_ROUNDS):

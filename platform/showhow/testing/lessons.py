@@ -1,4 +1,4 @@
-"""How far a training in memory goes: whole batches that do not exceed what the budget leaves, as on a real bench."""
+"""Batches and cost of training in memory: full batches that do not exceed the remaining budget, as on a real bench."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -14,7 +14,7 @@ Batch = list[int]  # the numbers of its rows
 
 
 def batches(data: FakeData, loss: Loss, batch_size: int, seed: int) -> Iterator[Batch]:
-    """Yield batches without end: each pass over the rows is a new order; for mixed pairs half of each batch is of each
+    """Yield batches endlessly: each pass over the rows has a new order; for mixed pairs half of a batch is from each
     part. Raises TrialError where rows cannot be paired."""
     if not isinstance(loss, Mixup):
         stream = _endless(range(len(data)), seed, "order")
@@ -23,7 +23,7 @@ def batches(data: FakeData, loss: Loss, batch_size: int, seed: int) -> Iterator[
     names = list(dict.fromkeys(row.part for row in data.rows()))
     if batch_size % 2 or len(names) != 2:
         raise TrialError(
-            f"rows are paired of two parts of a mix, half of a batch of each; got {len(names)} parts "
+            f"pairs need two parts of a mix, half of a batch from each; got {len(names)} parts "
             f"({', '.join(names)}) and a batch of {batch_size}"
         )
     parts = [[number for number, row in enumerate(data.rows()) if row.part == name] for name in names]
@@ -42,8 +42,8 @@ def _endless(rows: range | Batch, seed: int, name: str) -> Iterator[int]:
 def cost(
     data: FakeData, stream: Iterator[Batch], budget: Allowance, wanted: float | None, flops_per_token: float
 ) -> Spent:
-    """Return what a training costs: of as many whole batches as do not exceed what the budget leaves, nor the examples
-    that are wanted (below 1 a share of the whole budget). Raises TrialError where it leaves not one batch."""
+    """Return the cost of training on as many full batches as exceed neither the budget left nor the wanted examples
+    (below 1 a share of the total budget). Raises TrialError where less than one batch remains."""
     room, most = budget.room(wanted)
     spent = Spent()
     for batch in stream:

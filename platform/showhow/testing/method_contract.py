@@ -21,13 +21,13 @@ from showhow.testing.carry_out import carry_out
 from showhow.testing.elsewhere import elsewhere
 from showhow.testing.fakes import FakeData, FakeModel
 
-_BATCHES = 40  # that a budget suffices for: enough for methods that spend a share of it
+_BATCHES = 40  # in a budget: enough for methods that spend a share of it
 _BATCH_SIZE = 16
 
 
 class MethodContract:
     """Inherit from it and set `subject` to the method to be tested (for several, in a fixture that pytest
-    parametrizes), and `task` to the one that it is tried on, where it needs another."""
+    parametrizes), and `task` to the one that it runs on, where it needs another."""
 
     subject: Method
     task: Task = ModularSum(terms=4)
@@ -46,7 +46,7 @@ class MethodContract:
         is_its_parameters(self.subject)
 
     def test_it_says_in_sentences_where_it_does_not_fit(self) -> None:
-        """`unfit` gives texts, and leaves at least one level."""
+        """`unfit` returns texts, and allows at least one level."""
         for level in Level:
             for batching, batch_size in (("grouped", 16), ("packed", 16), ("grouped", 15)):
                 found = [*self.subject.unfit(Setup(level, batching, batch_size, None))]
@@ -78,7 +78,7 @@ class MethodContract:
         assert second.budget.spent == first.budget.spent, "a run that finds its stages there must be charged for them"
 
     def test_it_spends_no_more_than_its_budget(self) -> None:
-        """In whatever unit the budget is."""
+        """In every unit of the budget."""
         for unit in self.units:
             bench = self._bench(self._levels[0], unit=unit)
             carry_out(self.subject, bench)
@@ -98,10 +98,10 @@ class MethodContract:
         """`asked` keeps the question and its answer, and gives a reply that reads as `reads_as` says."""
         for level in self._levels:
             for row in self._bench(level).problems(TEST, examples=20).rows():
-                self._is_asked_well(row, level)
+                self._check_asked(row, level)
 
     def test_it_announces_the_texts_that_it_puts_into_rows(self) -> None:
-        """Tokenizers made for a study know what tasks write, and `texts`."""
+        """Tokenizers built for a study know only the tasks' texts and `texts`."""
         first = self._bench(self._levels[0], train_examples=40)
         known = {symbol for one in Level for row in first.problems(level=one).rows() for symbol in _symbols(row)}
         known |= {symbol for text in type(self.subject).texts for symbol in symbols(text)}
@@ -111,7 +111,7 @@ class MethodContract:
             rows = [self.subject.asked(row) for row in bench.problems().rows()]
             rows += [*prepared.rows()] if isinstance(prepared, FakeData) else []
             unknown = {one for row in rows for one in _symbols(row) if not one.isdigit()} - known
-            assert not unknown, f"rows hold {sorted(unknown)}, which stand in no problem; name them in `texts`"
+            assert not unknown, f"rows contain {sorted(unknown)}, which no problem does; name them in `texts`"
 
     @property
     def _levels(self) -> list[Level]:
@@ -120,7 +120,7 @@ class MethodContract:
     def _bench(self, level: Level, unit: Unit = "examples", **changes: Any) -> FakeBench:
         return plentiful(self.task, level, unit, **changes)
 
-    def _is_asked_well(self, row: Row, level: Level) -> None:
+    def _check_asked(self, row: Row, level: Level) -> None:
         asked, reads_as = self.subject.asked(row), self.subject.reads_as(level)
         assert isinstance(asked, Row), f"asked must return a Row, got {asked!r}"
         assert asked.question == row.question, f'asked changes the question "{row.question}" to "{asked.question}"'
@@ -132,7 +132,7 @@ class MethodContract:
 
 
 def is_its_parameters(subject: BaseModel) -> None:
-    """Check that a task or a method is no more than its parameters. Raises AssertionError."""
+    """Check that its parameters define a task or a method. Raises AssertionError."""
     cls = type(subject)
     assert cls.model_validate_json(subject.model_dump_json()) == subject, f"{subject!r} does not survive JSON"
     assert subject.model_config.get("frozen"), f"{cls.__name__} must stay frozen: what is addressed must not change"
@@ -144,7 +144,7 @@ def is_its_parameters(subject: BaseModel) -> None:
 
 
 def plentiful(task: Task, level: Level, unit: Unit, **changes: Any) -> FakeBench:
-    """Return a bench whose budget, in a unit, suffices for some batches of a task's problems."""
+    """Return a bench whose budget, in `unit`, suffices for some batches of a task's problems."""
     bench = FakeBench(task=task, level=level, batch_size=_BATCH_SIZE, **changes)
     examples = _BATCHES * _BATCH_SIZE
     tokens = examples * max(bench.preparing().problems(level=Level.LONG).tokens) if unit != "examples" else 0
@@ -156,11 +156,11 @@ def _made(method: Method, bench: FakeBench) -> dict[str, Json]:
     """Return all that a run made: its model, its calls, and a fingerprint of the rows at each address."""
     model = carry_out(method, bench)
     calls: list[Json] = [[stage.operation, stage.address, stage.spent.examples] for stage in bench.stages]
-    held: dict[str, Json] = {
+    rows: dict[str, Json] = {
         address: fingerprint([repr(row) for row in found.rows()]) if isinstance(found, FakeData) else repr(found)
         for address, (found, _) in bench.store.items()
     }
-    return {"model": model.address, "calls": calls, "rows": held}
+    return {"model": model.address, "calls": calls, "rows": rows}
 
 
 def _traced(method: Method, task: Task) -> dict[str, Json]:

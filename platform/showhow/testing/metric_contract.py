@@ -1,4 +1,4 @@
-"""The laws of every metric of one's own, as tests on replies."""
+"""The laws of every custom metric, as tests on replies."""
 
 import math
 from typing import ClassVar
@@ -15,8 +15,8 @@ from showhow.testing.carry_out import carry_out
 
 
 class MetricContract:
-    """Inherit from it and set `subject` to the metric to be tested; lowest, highest: what it can be at the least and at
-    the most; `task` to one whose replies it can measure, where it needs another."""
+    """Inherit from it and set `subject` to the metric to be tested; lowest, highest: the bounds of its values;
+    `task` to one whose replies it can measure, where it needs another."""
 
     subject: Metric
     task: Task = ModularSum(terms=4)
@@ -35,7 +35,7 @@ class MetricContract:
         assert (cls.__dict__.get("__doc__") or "").strip(), f"{cls.__name__} needs a docstring"
 
     def test_its_name_is_not_taken(self) -> None:
-        """By what is measured anyway."""
+        """By another metric."""
         try:
             taken = find(self.subject.name)
         except KeyError:
@@ -52,19 +52,19 @@ class MetricContract:
         for level in Level:
             for share_right in (0.0, 0.5, 1.0):
                 found = self.subject.measure(replies(self.task, level, share_right))
-                assert found is None or math.isfinite(found), f"at {level} it is {found}, no finite number"
+                assert found is None or math.isfinite(found), f"at {level} it is {found}, not a finite number"
                 assert found is None or self.lowest <= found <= self.highest, (
                     f"at {level} it is {found}, outside {self.lowest} to {self.highest}"
                 )
 
     def test_it_takes_replies_from_which_no_answer_can_be_read(self) -> None:
-        """Models write such."""
+        """Models write some."""
         empty = [reply._replace(text="", answer=None, right=False) for reply in replies(self.task, Level.LONG, 0.0)]
         found = self.subject.measure(empty)
         assert found is None or math.isfinite(found), f"of empty replies it is {found}"
 
     def test_it_is_a_function_of_the_replies(self) -> None:
-        """The same ones give the same, in whatever order."""
+        """The same replies give the same value in any order."""
         some = replies(self.task, Level.LONG, 0.5)
         first, again = self.subject.measure(some), self.subject.measure(tuple(some))
         assert first == again, f"measured twice, the same replies give {first} and {again}"
@@ -75,7 +75,7 @@ class MetricContract:
 
 
 def replies(task: Task, level: Level, share_right: float) -> list[Reply]:
-    """Return replies to a task's questions at a level, of which a share is right."""
+    """Return replies to a task's questions at a level, a share of them right."""
     bench = FakeBench(task=task, level=level, share_right=share_right)
     model = carry_out(Plain(), bench)
     layout, found = task.text_format, []

@@ -1,4 +1,4 @@
-"""What a model in memory writes and how sure it is: numbers drawn by hashing, in place of computing."""
+"""The replies and scores of a model in memory: drawn by hashing instead of computed."""
 
 from collections.abc import Iterable
 

@@ -20,7 +20,7 @@ _REAL = (Level.SHORT, Level.MEDIUM, Level.LONG)
 
 class TaskContract:
     """Inherit from it and set `subject` to the task to be tested (for several, in a fixture that pytest parametrizes).
-    problems: how many are drawn for each law; unreadable: texts that are no question of the task."""
+    problems: how many are drawn for each law; unreadable: texts that are not questions of the task."""
 
     subject: Task
     problems: ClassVar[int] = 30
@@ -78,9 +78,9 @@ class TaskContract:
                 assert counts == sorted(set(counts)), f"levels must grow in symbols, and have {counts}: {several}"
 
     def test_answers_and_numbers_stay_within_what_the_task_states(self) -> None:
-        """`answers` are distinct and hold every answer; no number is larger than `largest_number`."""
+        """`answers` are distinct and contain every answer; no number is larger than `largest_number`."""
         answers, largest = self.subject.answers, self.subject.largest_number
-        assert len(set(answers)) == len(answers), "an answer stands twice in `answers`"
+        assert len(set(answers)) == len(answers), "`answers` contains an answer twice"
         assert 0 < self.subject.chance <= 1
         for problem in self._drawn():
             assert problem.answer in answers, f'the answer "{problem.answer}" is not in `answers`'
@@ -89,7 +89,7 @@ class TaskContract:
             assert found <= largest, f'"{problem.question}" has the number {found}, above largest_number = {largest}'
 
     def test_no_step_contains_what_separates_steps_or_announces_the_answer(self) -> None:
-        """So that a reply can be taken apart."""
+        """So that a reply can be split."""
         layout = self.subject.text_format
         for problem in self._drawn():
             for text in (text for texts in _wordings(problem) for text in texts):
@@ -130,9 +130,9 @@ class TaskContract:
     def test_what_cannot_be_read_is_refused_with_the_position(self) -> None:
         """A UserError from `solve`; `showhow.tasks.base.unreadable` words it."""
         for question in self.unreadable:
-            said = self._refusal(question)
-            assert said is not None, f'"{question}" is no question, and solve raises no UserError'
-            assert re.search(r"at position \d+", said), f'the refusal of "{question}" lacks a position: {said}'
+            message = self._refusal(question)
+            assert message is not None, f'"{question}" is no question, and solve raises no UserError'
+            assert re.search(r"at position \d+", message), f'the refusal of "{question}" lacks a position: {message}'
 
     def _refusal(self, question: str) -> str | None:
         try:
@@ -146,7 +146,7 @@ class TaskContract:
 
 
 def _wordings(problem: Problem) -> list[list[str]]:
-    """Return of each step the short, the medium and the long wording."""
+    """Return the short, the medium and the long wording of each step."""
     return [[word(*step) for word in problem.wording] for step in problem.steps]
 
 

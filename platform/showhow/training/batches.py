@@ -1,8 +1,7 @@
-"""Turns tokenised rows into batches: which rows, in which order, padded or packed how. The order is a function of the
-seed.
+"""Turns tokenised rows into batches: selects, orders, pads or packs them. The order is a function of the seed.
 
-A batch is a dict of tensors as the Hugging Face models take them, `labels` being -100 wherever no loss is taken: on the
-question (the loss is on the response only) and on padding. Two more tensors are for the loss alone (losses.py):
+A batch is a dict of tensors as the Hugging Face models take them; `labels` are -100 where no loss is computed: on the
+question (the loss is on the response only) and on padding. Two more tensors are for the loss only (losses.py):
 `weights` of the labels, where they are not all 1; `shares` of the first row of each pair, where rows are mixed.
 """
 
@@ -27,15 +26,15 @@ IGNORED = -100
 Batch = dict[str, torch.Tensor]
 Rows = Int64[ndarray, " batch"]
 
-# Rows are sorted by length within a stretch of so many batches: long enough to waste little padding, short enough that
-# the order stays random.
+# Rows are sorted by length within a stretch of this many batches: long enough to waste little padding, short enough
+# that the order stays random.
 _GROUPED_BATCHES = 50
 _PACKED_ROW_TOKENS = 256
 
 
 def row_order(lengths: Int[ndarray, " rows"], batch_size: int, seed: int) -> Iterator[Rows]:
-    """Yield the rows of one batch after another, without end: each pass over the dataset is a new permutation, and
-    batches hold rows of similar length."""
+    """Yield the rows of each batch, endlessly: each pass over the dataset is a new permutation, and batches contain
+    rows of similar length."""
     stretch = min(_GROUPED_BATCHES, max(1, len(lengths) // batch_size)) * batch_size
     waiting = np.empty(0, dtype=np.int64)
     epoch = 0
@@ -54,9 +53,9 @@ def row_order(lengths: Int[ndarray, " rows"], batch_size: int, seed: int) -> Ite
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one optimizer step learns from: this process's micro-batches; and of the whole batch, over all processes,
-    the tokens without padding, how many of them are targets (weighted, where they have weights), and how many pairs of
-    target tokens are mixed."""
+    """The data of one optimizer step: this process's micro-batches; and for the batch over all processes the number of
+    tokens without padding, of target tokens (weighted, where they have weights), and of mixed pairs of target
+    tokens."""
 
     micro_batches: list[Batch]
     tokens: int
@@ -66,7 +65,7 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class Source:
-    """What batches are made of. weights: of the target tokens (None: all 1); loss: what they are for."""
+    """The source of batches. weights: of the target tokens (None: all 1); loss: what they are for."""
 
     file: TokenFile
     recipe: Recipe
@@ -76,7 +75,7 @@ class Source:
     weights: TokenWeights | None = None
 
     def order(self) -> Iterator[Rows]:
-        """Yield the rows of one batch after another, without end. Raises TrialError where rows cannot be paired."""
+        """Yield the rows of each batch, endlessly. Raises TrialError where rows cannot be paired."""
         if isinstance(self.loss, Mixup):
             return paired_order(self.file, self.recipe.batch_size, self.seed)
         return row_order(self.lengths, self.recipe.batch_size, self.seed)
@@ -89,8 +88,8 @@ class Source:
 
 
 def training_batches(source: Source, micro_batch_size: int | None = None, first_step: int = 0) -> Iterator[StepBatch]:
-    """Yield the batch of one optimizer step after another, from `first_step` on, without end. The processes that train
-    together deal each batch among them, pairs unbroken. micro_batch_size: another than the recipe's.
+    """Yield the batch of each optimizer step from `first_step` on, endlessly. The processes of a run divide each batch
+    among them, without splitting pairs. micro_batch_size: replaces the recipe's.
 
     Raises TrialError when the model cannot take packed rows, or rows cannot be paired."""
     recipe, file, weights = source.recipe, source.file, source.weights
@@ -101,7 +100,7 @@ def training_batches(source: Source, micro_batch_size: int | None = None, first_
     lengths, lot = source.lengths, 2 if isinstance(source.loss, Mixup) else 1
     for step, rows in enumerate(islice(source.order(), first_step, None), first_step):
         own = rows.reshape(-1, lot)[rank() :: world_size()]
-        # As many in every process; a pair needs a place for both.
+        # Equally many in every process; pairs stay together.
         parts = np.array_split(own, -(-(recipe.batch_size // lot) // (max(micro // lot, 1) * world_size())))
         targets = int(file.target_lengths[rows].sum()) if weights is None else weights.total(file, rows)
         batches = [collate(file, part.ravel(), weights) for part in parts]
@@ -113,22 +112,20 @@ def training_batches(source: Source, micro_batch_size: int | None = None, first_
 
 
 def paired_order(file: TokenFile, batch_size: int, seed: int) -> Iterator[Rows]:
-    """Yield batches without end in which rows 0, 2, ... are of the first part of a mix and rows 1, 3, ... of the
-    second, paired at random; pairs of similar length come together. Each pass over a part is a new permutation.
+    """Yield batches endlessly: rows 0, 2, ... are from the first part of a mix and rows 1, 3, ... from the second,
+    paired at random; a batch contains pairs of similar length. Each pass over a part is a new permutation.
 
-    Raises TrialError where the file has not just two parts, or a batch is odd."""
+    Raises TrialError unless the file has two parts and batches divide into pairs over the devices."""
     if batch_size % 2:
-        raise TrialError(f"recipe.batch_size = {batch_size} is odd, and half of each batch is of each part")
+        raise TrialError(f"recipe.batch_size = {batch_size} is odd, but half of each batch is from each part")
     if batch_size % (2 * world_size()):
         multiple = f"let it be a multiple of {2 * world_size()}"
         raise TrialError(
-            f"recipe.batch_size = {batch_size} cannot be dealt in pairs to {world_size()} devices; {multiple}"
+            f"recipe.batch_size = {batch_size} cannot be divided in pairs over {world_size()} devices; {multiple}"
         )
     names = file.part_names
     if len(names) != 2:
-        raise TrialError(
-            f"rows are paired of two parts of a mix; these have {len(names)} ({', '.join(names) or 'none'})"
-        )
+        raise TrialError(f"pairs need two parts of a mix; these rows have {len(names)} ({', '.join(names) or 'none'})")
     streams = [_part_order(np.flatnonzero(file.parts == number), seed, number) for number in (0, 1)]
     lengths, pairs = file.prompt_lengths + file.target_lengths, batch_size // 2
     stretch = min(_GROUPED_BATCHES, max(1, len(lengths) // batch_size)) * pairs
@@ -144,8 +141,7 @@ def _part_order(rows: Rows, seed: int, part: int) -> Iterator[int]:
 
 
 def _add_shares(batches: list[Batch], pairs: Int64[ndarray, "pairs two"], loss: Mixup, key: tuple[int, int]) -> None:
-    """Draw for each pair the share of its first row: a function of seed, step and the pair's rows, whoever trains
-    it."""
+    """Draw for each pair the share of its first row: a function of seed, step and the pair's rows only."""
     shares = [
         np.random.default_rng(seed_for("mixup", *key, *map(int, pair))).beta(loss.alpha, loss.alpha) for pair in pairs
     ]
@@ -192,7 +188,7 @@ def seq2seq_batch(file: TokenFile, rows: Rows, weights: TokenWeights | None = No
 def _padded(
     file: TokenFile, starts: Int64[ndarray, " batch"], lengths: Int[ndarray, " batch"], value: int
 ) -> tuple[Int64[ndarray, "batch longest"], Bool[ndarray, "batch longest"]]:
-    """Return some stretches of a file's tokens, padded with a value, and where the padding is."""
+    """Return some ranges of a file's tokens, padded with a value, and a mask of the padding."""
     tokens = file.windows(starts, int(lengths.max())).astype(np.int64)
     padding = np.arange(tokens.shape[1]) >= lengths[:, None]
     tokens[padding] = value
@@ -200,13 +196,13 @@ def _padded(
 
 
 def packed_batch(file: TokenFile, rows: Rows, weights: TokenWeights | None = None) -> Batch:
-    """Return several examples a row, first fit by decreasing length; each sees itself alone (block-diagonal causal
-    mask) and counts its positions from 0, so the loss is that of the examples one by one."""
+    """Return several examples per row, first fit by decreasing length; each attends only to itself (block-diagonal
+    causal mask) and has positions from 0, so the loss equals that of separate examples."""
     prompts = file.prompt_lengths[rows]
     lengths = prompts + file.target_lengths[rows]
     lines, begins = _first_fit(lengths, max(_PACKED_ROW_TOKENS, int(lengths.max())))
     shape = (int(lines.max()) + 1, int((begins + lengths).max()))
-    # Of each token: its position in its example, the place it comes from, and the cell it goes to.
+    # For each token: its position in its example, its place in the file, and its cell.
     positions = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     places = np.repeat(file.starts[rows], lengths) + positions
     cells = np.repeat(lines * shape[1] + begins, lengths) + positions
@@ -214,7 +210,7 @@ def packed_batch(file: TokenFile, rows: Rows, weights: TokenWeights | None = Non
     owners = _scattered(shape, cells, np.repeat(np.arange(len(rows)), lengths), -1)
     labels = np.where(positions < np.repeat(prompts, lengths), IGNORED, file.ids[places])
     visible = (owners[:, :, None] == owners[:, None, :]) & np.tri(shape[1], dtype=bool)
-    # Eager attention adds the mask to its scores, so it holds what to add, not true and false.
+    # Eager attention adds the mask to its scores, so it contains numbers to add, not booleans.
     mask = np.where(visible, np.float32(0), np.finfo(np.float32).min)
     batch = {
         "input_ids": torch.from_numpy(tokens),
@@ -239,7 +235,7 @@ def _scattered(
 
 
 def _first_fit(lengths: Int[ndarray, " batch"], capacity: int) -> tuple[Rows, Rows]:
-    """Return the line that each example goes to, and where in it the example begins."""
+    """Return the line of each example, and its offset in that line."""
     lines, begins = np.empty((2, len(lengths)), dtype=np.int64)
     used: list[int] = []
     for index in np.argsort(-lengths, kind="stable"):

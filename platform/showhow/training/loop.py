@@ -84,7 +84,7 @@ def train(
 def _step(engine: Engine, batch: StepBatch, rate: float, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     shape = " x ".join(map(str, batch.micro_batches[0]["input_ids"].shape))
     with memory_needed_for(
-        f"at step {step + 1}, on a micro-batch of {shape} tokens; a smaller micro_batch_size learns the same in less"
+        f"at step {step + 1}, on a micro-batch of {shape} tokens; a smaller micro_batch_size trains the same with less"
     ):
         return engine.step(batch, rate)
 

@@ -1,7 +1,7 @@
-"""What training lowers: the losses of methods/losses.py, computed from a model's logits.
+"""The losses of methods/losses.py, computed from a model's logits.
 
-Each function returns a micro-batch's part of the loss of the whole step: the parts of all micro-batches, of all
-processes, add up to it.
+Each function returns a micro-batch's part of a step's loss: the parts of all micro-batches of all processes add up to
+it.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ from showhow.training.batches import IGNORED, Batch, StepBatch
 from showhow.training.cpu import lean_logits, lean_loss
 from showhow.training.model import is_seq2seq
 
-_FOR_THE_LOSS = ("labels", "weights", "shares")  # of a batch, what no model takes
+_FOR_THE_LOSS = ("labels", "weights", "shares")  # tensors that models do not take
 
 
 def loss_part(
     model: torch.nn.Module, batch: Batch, step: StepBatch, loss: Loss, may_be_lean: bool = True
 ) -> Float[Tensor, ""]:
-    """Return a micro-batch's part of a step's loss, in nats a target token. may_be_lean: weights are there to be read
-    outside of the model's own forward pass."""
+    """Return a micro-batch's part of a step's loss, in nats a target token. may_be_lean: weights can be read outside
+    the model's own forward pass."""
     if isinstance(loss, Mixup) and loss.mu > 0:
         logits, labels = target_logits(model, batch, may_be_lean)
         plain = cross_entropy(logits, labels, reduction="none")
@@ -49,7 +49,7 @@ def mixup_loss(
     logits: Float[Tensor, "targets vocabulary"], labels: Int64[Tensor, " targets"], batch: Batch
 ) -> Float[Tensor, ""]:
     """Return the summed cross-entropy of mixed pairs (arXiv 2410.05248, section 3): rows 0 and 1, 2 and 3, ... of the
-    batch, target token beside target token as far as the shorter goes. The output matrix is linear, so logits are mixed
+    batch, aligned by target token, up to the end of the shorter. The output matrix is linear, so logits are mixed
     where the paper mixes hidden states."""
     lengths = (batch["labels"] != IGNORED).sum(dim=1)
     starts = torch.cumsum(lengths, 0) - lengths
@@ -67,7 +67,7 @@ def mixup_loss(
 def target_logits(
     model: torch.nn.Module, batch: Batch, may_be_lean: bool = True
 ) -> tuple[Float[Tensor, "targets vocabulary"], Int64[Tensor, " targets"]]:
-    """Return the logits of the target tokens of a batch in float32, row by row, and which tokens they are.
+    """Return the logits of the target tokens of a batch in float32, row by row, and the tokens' ids.
 
     A causal model predicts token i from those before it, so its labels are shifted by one; a seq2seq model's are not,
     as the model shifts its decoder input itself."""
@@ -82,7 +82,7 @@ def target_logits(
         if is_seq2seq(model):
             logits = model(**inputs, labels=labels, use_cache=False).logits
         else:
-            # The vectors of prompt tuning stand before the tokens.
+            # The vectors of prompt tuning precede the tokens.
             logits = model(**inputs, use_cache=False).logits[:, -labels.shape[1] : -1]
             labels = labels[:, 1:]
     chosen = labels != IGNORED

@@ -154,7 +154,7 @@ def _pretrained(spec: PretrainedModel, special: SpecialTokens, is_frozen: bool, 
             use_safetensors=True,
             trust_remote_code=False,
             dtype=computed if is_frozen else torch.float32,
-            quantization_config=_few_bits(spec, computed),
+            quantization_config=_quantisation(spec, computed),
             attn_implementation=_attention(kind, config, computed, recipe),
         )
     except torch.OutOfMemoryError:
@@ -163,20 +163,20 @@ def _pretrained(spec: PretrainedModel, special: SpecialTokens, is_frozen: bool, 
         raise TrialError(f'the model "{name}" cannot be loaded: {error}') from None
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise TrialError(
-            f'the model "{name}" ({config.model_type}) keeps no keys and values, so it cannot be evaluated'
+            f'the model "{name}" ({config.model_type}) has no cache of keys and values, so it cannot be evaluated'
         )
     rows = model.get_input_embeddings().num_embeddings
     if special.vocabulary > rows:  # tokens were added to its tokenizer, often for padding
         if is_frozen:
             raise TrialError(
                 f'the tokenizer of "{name}" has {special.vocabulary:,} tokens and the model {rows:,}; new ones cannot '
-                "be learnt while the model's own weights stay as they are: remove them, or train without an adapter"
+                "be learnt while the model's own weights are frozen: remove them, or train without an adapter"
             )
         model.resize_token_embeddings(special.vocabulary)
     return model
 
 
-def _few_bits(spec: PretrainedModel, computed: torch.dtype) -> BitsAndBytesConfig | None:
+def _quantisation(spec: PretrainedModel, computed: torch.dtype) -> BitsAndBytesConfig | None:
     """Return how frozen weights are quantised: to 8 bits with separate outliers (LLM.int8(), arXiv 2208.07339), to 4
     bits as normal floats with quantised scales (QLoRA, arXiv 2305.14314)."""
     if spec.quantise == "none":

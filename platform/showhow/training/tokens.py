@@ -2,10 +2,10 @@
 
 The format (written by `datasets/tokenise.py`): record batches of some thousand rows; columns `ids` (lists of int32: the
 question, the target, the end token), `prompt_tokens` (how many of them are the question's), `question` and `target`
-(text), of a derived dataset `weight` (float32) and `part` (text) too; schema metadata `showhow`: JSON with `pad`,
+(text), in derived datasets also `weight` (float32) and `part` (text); schema metadata `showhow`: JSON with `pad`,
 `end`, `start` (token ids; start may be null), `vocabulary` (number of token ids) and `layout` (step separator and
-answer prefix, as this tokenizer can spell them). The last record batch is empty; its own metadata `showhow` says how
-many rows were kept, how many dropped as too long, and the longest's tokens.
+answer prefix, as this tokenizer can spell them). The last record batch is empty; its own metadata `showhow` gives
+the number of rows written, of rows dropped as too long, and of the longest's tokens.
 """
 
 import json
@@ -27,7 +27,7 @@ METADATA_KEY = b"showhow"
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids with a meaning, and the number of ids there are. `start` is None for tokenizers without a start token."""
+    """The ids of special tokens, and the number of ids. `start` is None for tokenizers without a start token."""
 
     pad: int
     end: int
@@ -36,10 +36,9 @@ class SpecialTokens:
 
 
 class TokenFile:
-    """One tokenised dataset, by row. Tokens are not copied until a batch is made of them; what stands in memory is 16
-    bytes a row.
+    """One tokenised dataset, by row. Tokens are not copied until a batch is made of them; memory use is 16 bytes a row.
 
-    ids: the whole file as integers, those of row r from `starts[r]` on: the question's `prompt_lengths[r]`, then the
+    ids: the entire file as integers, those of row r from `starts[r]` on: the question's `prompt_lengths[r]`, then the
     target's `target_lengths[r]`, the end token last."""
 
     ids: Int32[ndarray, " integers"]
@@ -63,9 +62,9 @@ class TokenFile:
                 f"{path} is not a tokenised dataset ({error}); delete it and run the study again"
             ) from None
         mapped.seek(0)
-        whole = mapped.read_buffer()
-        self.ids = np.frombuffer(whole, dtype=np.int32, count=whole.size // 4)
-        chunks = [_starts(chunk, whole.address) for chunk in self._table["ids"].chunks if len(chunk)]
+        content = mapped.read_buffer()
+        self.ids = np.frombuffer(content, dtype=np.int32, count=content.size // 4)
+        chunks = [_starts(chunk, content.address) for chunk in self._table["ids"].chunks if len(chunk)]
         self.starts = np.concatenate([np.empty(0, dtype=np.int64), *chunks])
 
     def __len__(self) -> int:
@@ -82,7 +81,7 @@ class TokenFile:
         return self.ids[start : start + self.target_lengths[row]]
 
     def windows(self, starts: Int64[ndarray, " rows"], width: int) -> Int32[ndarray, "rows width"]:
-        """Return so many integers of `ids` from each start on, whatever they are."""
+        """Return `width` integers of `ids` from each start, across ends of rows."""
         if starts.max() + width > len(self.ids):  # a short row at the end of the file, among longer ones
             windows: Int32[ndarray, "rows width"] = self.ids.take(starts[:, None] + np.arange(width), mode="clip")
         else:  # row by row, in half the time of `take`
@@ -105,7 +104,7 @@ class TokenFile:
 
     @cached_property
     def part_names(self) -> tuple[str, ...]:
-        """The parts that rows are of, in the order of the file."""
+        """The names of the rows' parts, in file order."""
         if "part" not in self._table.column_names:
             return ()
         return tuple(dict.fromkeys(self._table["part"].to_pylist()))

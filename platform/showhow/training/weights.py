@@ -1,5 +1,4 @@
-"""How much each target token counts in the loss: by the weight of its row, and more or less in the answer than in the
-explanation."""
+"""The weight of each target token in the loss: by its row, and by whether it is in the answer or in the explanation."""
 
 from dataclasses import dataclass
 
@@ -17,8 +16,8 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class TokenWeights:
-    """Weights of the target tokens of a file. rows: of each row; answers: how many of a row's target tokens are the
-    answer's, the last ones, each of which counts `answer_weight` times."""
+    """Weights of the target tokens of a file. rows: of each row; answers: how many of a row's last target tokens
+    are the answer's, each of which counts `answer_weight` times."""
 
     rows: Float32[ndarray, " rows"]
     answers: Int32[ndarray, " rows"]
@@ -28,7 +27,7 @@ class TokenWeights:
         self, file: TokenFile, rows: Int[ndarray, "*shape"], places: Int[ndarray, "*shape"]
     ) -> Float32[ndarray, "*shape"]:
         """Return the weights of tokens at places in the targets of rows, counted from the first target token. Shapes
-        are broadcast; places outside of a target get some weight."""
+        are broadcast; places outside a target get an arbitrary one."""
         is_answer = places >= (file.target_lengths - self.answers)[rows]
         counted = np.where(is_answer, np.float32(self.answer_weight), np.float32(1))
         return np.asarray(self.rows[rows] * counted, dtype=np.float32)
@@ -40,8 +39,8 @@ class TokenWeights:
 
 
 def weights_of(file: TokenFile, loss: Loss, tokenizer: Tokenizer, level: Level) -> TokenWeights | None:
-    """Return the weights of a file's target tokens under a loss; None where all are 1. level: at which its problems are
-    explained."""
+    """Return the weights of a file's target tokens under a loss; None where all are 1. level: of its
+    explanations."""
     answer_weight, by_rows = 1.0, False
     if isinstance(loss, CrossEntropy):
         answer_weight, by_rows = loss.answer_weight, loss.mean_over == "rows"
@@ -57,8 +56,8 @@ def weights_of(file: TokenFile, loss: Loss, tokenizer: Tokenizer, level: Level) 
 
 
 def answer_lengths(file: TokenFile, tokenizer: Tokenizer, level: Level) -> Int32[ndarray, " rows"]:
-    """Return how many of each row's target tokens are the answer's: those that reach into what follows the last answer
-    prefix and its blanks, and the end token; all of them where there is no explanation."""
+    """Return how many of each row's target tokens are the answer's: those that extend beyond the last answer prefix
+    and its blanks, and the end token; all of them where there is no explanation."""
     if level is Level.NONE:
         return np.asarray(file.target_lengths, dtype=np.int32)
     prefix = file.layout.answer_prefix.strip()

@@ -3,8 +3,8 @@
 Runs learn or they do not, so three seeds that agree say little about the fourth: their variance is no estimate. A
 claim of "better" therefore needs all of these: at least three seeds on both sides; an interval of the difference
 without 0; Welch's test over seeds, Holm-adjusted over all pairs, below 5%; and, where the arms differ in how many
-runs learned, an exact test on those counts. Arms of which the interval of the difference lies within the margin are
-the same. All else is unclear.
+runs learned, an exact test on those counts. Two arms are the same where the interval of their difference lies within
+the margin. All else is unclear.
 """
 
 import math
@@ -22,9 +22,9 @@ ALPHA = 0.05
 FEWEST_SEEDS = 3
 MOST_SEEDS = 100
 POWER_QUANTILE = 0.8416  # normal quantile of 80% power
-ENDS_SHARE = 0.7  # of the error of a set of arms, spent on its first beside its last
-MOST_CLOSED = 12  # arms; closed testing looks at every set of them, and Holm's adjustment serves beyond
-EXACT_RUNS = 100  # beyond so many runs the exact test gives way to its chi-squared limit
+ENDS_SHARE = 0.7  # of a set's error rate, spent on its first arm against its last
+MOST_CLOSED = 12  # arms; closed testing tests every set of them; beyond, Holm's adjustment is used
+EXACT_RUNS = 100  # with more runs the chi-squared limit replaces the exact test
 
 Pair = tuple[str, str]
 
@@ -65,11 +65,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @lru_cache(maxsize=4096)
 def learned_equally_often(counts: tuple[tuple[int, int], ...]) -> float:
-    """Return the exact p that arms of which (learned, runs) are given share one probability of learning.
+    """Return the exact p that arms with the given (learned, runs) have one probability of learning.
 
     The statistic is Pearson's chi-squared; the unknown probability is the worst case over (0, 1). For two arms this
-    is Barnard's test (Biometrika 34 (1947) 123-138): 3 of 3 beside 0 of 3 has p = 1/32. The tables are not listed but
-    counted by (sum of learned, sum of learned^2 / runs), all that the statistic depends on.
+    is Barnard's test (Biometrika 34 (1947) 123-138): 3 of 3 against 0 of 3 has p = 1/32. Tables are not listed but
+    counted by (sum of learned, sum of learned^2 / runs), which determine the statistic.
     """
     runs = sum(size for _, size in counts)
     learned = sum(count for count, _ in counts)
@@ -112,9 +112,9 @@ def closed_learned(counts: Mapping[str, tuple[int, int]]) -> dict[Pair, float]:
     Closed testing: a pair's p is the largest over all sets of arms that contain the pair, which keeps the chance of
     any false claim at 5% whatever is true (Marcus, Peritz and Gabriel, Biometrika 63 (1976) 655-660). `counts` must
     be in an order fixed beforehand, from the least to the most explained: a set of three or more is tested by its
-    first beside its last arm, which may spend 70% of the error, and by all its arms together, which may spend
-    30%. So 0 of 3 beside 3 of 3 is a claim for the two ends of any study, and for an arm in between where the rest
-    agrees; Holm's adjustment, which is used beyond 12 arms, would allow it for no pair.
+    first against its last arm (70% of the error) and by all its arms together (30%). So 0 of 3 against 3 of 3 is a
+    claim for the first and last arms of any study, and for an arm in between where the others agree; Holm's
+    adjustment, used beyond 12 arms, would allow it for no pair.
     """
     pairs = list(combinations(counts, 2))
     if len(counts) > MOST_CLOSED:
@@ -130,8 +130,7 @@ def closed_learned(counts: Mapping[str, tuple[int, int]]) -> dict[Pair, float]:
 
 
 def _one_share(counts: Sequence[tuple[int, int]]) -> float:
-    """Return the p that all the arms learn equally often: by the ends and by the whole, as `closed_learned`
-    says."""
+    """Return the p that all the arms learn equally often, from the ends and all arms (see `closed_learned`)."""
     ends = learned_equally_often((min(counts[0], counts[-1]), max(counts[0], counts[-1])))
     if len(counts) == 2:
         return ends
@@ -142,7 +141,7 @@ def _one_share(counts: Sequence[tuple[int, int]]) -> float:
 def judge(
     difference: Estimate, p_adjusted: float | None, p_learned: float | None, seeds: int, margin: float
 ) -> Verdict:
-    """Return what may be said of the first arm beside the second. A difference within the margin is none."""
+    """Return the verdict on the first arm against the second. Differences within the margin do not count."""
     low, high = difference.low, difference.high
     if seeds < FEWEST_SEEDS or low is None or high is None or p_adjusted is None:
         return "unclear"
@@ -155,11 +154,10 @@ def judge(
 
 
 def seeds_for_difference(difference: float, variances: tuple[float, float], pairs: int) -> int | None:
-    """Return the fewest seeds per arm that show `difference` four times in five, or None above 100.
+    """Return the fewest seeds per arm that show `difference` with 80% power; None above 100.
 
-    The smallest n with |difference| / sqrt((v1 + v2) / n) >= t(1 - alpha/2, df) + z(0.8), alpha being 5% over the
-    number of
-    pairs: the normal approximation to the power of the t test (Cohen, Statistical Power Analysis, 1988, chapter 12).
+    The smallest n with |difference| / sqrt((v1 + v2) / n) >= t(1 - alpha/2, df) + z(0.8), alpha = 5% / pairs: the
+    normal approximation to the power of the t test (Cohen, Statistical Power Analysis, 1988, chapter 12).
     """
     seeds = np.arange(FEWEST_SEEDS, MOST_SEEDS + 1)
     first, second = variances
@@ -173,7 +171,7 @@ def seeds_for_shares(first: float, second: float, pairs: int) -> int | None:
     """Return the fewest runs per arm that show two different shares of runs that learned, or None above 100.
 
     Cohen's h: n = 2 ((z(1 - alpha/2) + z(0.8)) / h)^2, h = 2 asin sqrt(p1) - 2 asin sqrt(p2) (as above, chapter 6);
-    and no fewer than n with 2^(1 - 2n) pairs < 5%, without which not even all beside none is a claim.
+    and no fewer than n with 2^(1 - 2n) pairs < 5%, without which not even all against none is a claim.
     """
     effect = abs(2 * math.asin(math.sqrt(first)) - 2 * math.asin(math.sqrt(second)))
     quantile = float(stats.norm.isf(ALPHA / pairs / 2)) + POWER_QUANTILE

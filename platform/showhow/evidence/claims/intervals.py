@@ -1,14 +1,14 @@
-"""Intervals from a bootstrap over seeds and over questions: what varies between runs comes first. Pure.
+"""Bootstrap intervals over seeds and over questions. Pure.
 
 The design is crossed: all runs of a study answer the same test questions. One replicate draws one set of questions,
 with replacement, for all arms, and for each arm one set of its seeds, with replacement; an arm's accuracy is the
 mean over both (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1 (2007) 386-411). Intervals are
 percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
-With few seeds they are too narrow: of runs that learn with probability 0.5 the 95% interval of three seeds holds the
-truth in 75 of 100 studies and of five in 94; at probability 0.2 in 48 and 66, since seeds that all failed to learn
-show no sign of the others. So no claim rests on an interval alone (see accuracy.py), and the number of runs that solved
-the task stands beside it.
+With few seeds they are too narrow: for runs that learn with probability 0.5 the 95% interval of three seeds contains
+the truth in 75 of 100 studies and of five in 94; at probability 0.2 in 48 and 66, since seeds that all failed to learn
+show no variance. So no claim rests on an interval alone (see accuracy.py), and each is shown with the number of runs
+that solved the task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,16 @@ from showhow.seeds import seed_for
 
 REPLICATES = 2000
 TAIL = 0.025  # on either side: 95% intervals
-CELLS_AT_ONCE = 1 << 21  # question counts held at once: 16 MiB
+CELLS_AT_ONCE = 1 << 21  # question counts in memory: 16 MiB
 
 Floats = NDArray[np.float64]
 
 
 def bootstrap_accuracies(grades: Mapping[str, NDArray[np.bool_]]) -> dict[str, Floats]:
-    """Return each arm's bootstrapped mean accuracies, shape (REPLICATES,); replicates of two arms share
-    questions.
+    """Return each arm's bootstrapped mean accuracies, shape (REPLICATES,); all arms share questions.
 
     grades: per arm, shape (seeds, questions), with the same questions for all. An arm's replicates depend on its
-    own grades and on nothing else, so a further arm does not change them.
+    own grades only, so adding an arm does not change them.
     """
     if not grades:
         return {}

@@ -1,9 +1,8 @@
-"""Which of two equally good arms needs fewer examples until it has solved the task. Pure.
+"""Which of two equally good arms needs fewer examples to solve the task. Pure.
 
 A run that never solved it is censored at the examples it has seen. Two runs are ordered where the data order them:
-one solved the task before the other did, or before the other gave up. With one budget for all that makes "never"
-later than any run that solved it; with unequal ones it leaves open what is open (Gehan, Biometrika 52 (1965)
-203-223).
+one solved the task before the other did, or before the other ended. With equal budgets "never" is then later than any
+run that solved it; with unequal ones some pairs stay unordered (Gehan, Biometrika 52 (1965) 203-223).
 """
 
 import math
@@ -18,12 +17,12 @@ from scipy import stats
 from showhow.evidence.claims.accuracy import ALPHA, FEWEST_SEEDS, MOST_SEEDS, POWER_QUANTILE, holm
 from showhow.evidence.result import ArmRow, Comparison, SpeedComparison, SpeedVerdict
 
-MOST_SPLITS = 20_000  # list every way to split the runs up to here (8 beside 8); the normal limit is good beyond
+MOST_SPLITS = 20_000  # list all splits of the runs up to here (8 and 8); beyond, the normal limit is accurate
 
 
 @dataclass(frozen=True)
 class Times:
-    """Per run: examples seen when it solved the task, or in all where it never did; and which of the two."""
+    """Per run: examples seen when it solved the task, or in total where it did not; and whether it did."""
 
     examples: tuple[int, ...]
     solved: tuple[bool, ...]
@@ -37,8 +36,8 @@ def times_of(row: ArmRow) -> Times:
 
 
 def compare_speed(rows: Sequence[ArmRow], comparisons: Sequence[Comparison]) -> tuple[SpeedComparison, ...]:
-    """Compare the pairs of arms of a setting that are the same in accuracy, that have solved the task at least once
-    each, and whose runs say when."""
+    """Compare the pairs of arms of a setting that are the same in accuracy, have each solved the task at least once,
+    and have runs that record when."""
     by_arm = {row.arm: row for row in rows}
     pairs = [(by_arm[found.first], by_arm[found.second]) for found in comparisons if found.verdict == "same"]
     pairs = [(a, b) for a, b in pairs if a.solved and b.solved and a.examples_until_solved and b.examples_until_solved]
@@ -50,7 +49,7 @@ def compare_speed(rows: Sequence[ArmRow], comparisons: Sequence[Comparison]) -> 
 
 
 def rank_test(first: Times, second: Times) -> float:
-    """Return the two-sided p of Gehan's rank test, exact (every split of the runs) where that is quick."""
+    """Return the two-sided p of Gehan's rank test, exact (over all splits of the runs) where that is fast."""
     size, runs = len(first.examples), len(first.examples) + len(second.examples)
     earlier = _earlier(Times(first.examples + second.examples, first.solved + second.solved))
     scores = earlier.sum(axis=0) - earlier.sum(axis=1)  # runs before it less runs after it; they sum to 0
@@ -61,7 +60,7 @@ def rank_test(first: Times, second: Times) -> float:
 
 
 def share_earlier(first: Times, second: Times) -> float:
-    """Return the share of pairs of runs in which the first is earlier; a tie, or an open order, counts half."""
+    """Return the share of pairs of runs in which the first is earlier; ties and unordered pairs count half."""
     size = len(first.examples)
     earlier = _earlier(Times(first.examples + second.examples, first.solved + second.solved))
     return float(0.5 + 0.5 * (earlier[:size, size:] - earlier[size:, :size].T).mean())
@@ -71,12 +70,12 @@ def _earlier(times: Times) -> NDArray[np.int64]:
     """Return 1 where the row's run is known to have solved the task before the column's, shape (runs, runs)."""
     examples, solved = np.array(times.examples), np.array(times.solved)
     before = examples[:, None] < examples[None, :]
-    gave_up_then = (examples[:, None] == examples[None, :]) & ~solved[None, :]
-    return np.asarray(solved[:, None] & (before | gave_up_then), dtype=np.int64)
+    ended_then = (examples[:, None] == examples[None, :]) & ~solved[None, :]
+    return np.asarray(solved[:, None] & (before | ended_then), dtype=np.int64)
 
 
 def seeds_for_order(earlier: float, pairs: int) -> int | None:
-    """Return the fewest seeds per arm that show the share `earlier` four times in five, or None above 100.
+    """Return the fewest seeds per arm that show the share `earlier` with 80% power; None above 100.
 
     Noether, Journal of the American Statistical Association 82 (1987) 645-647: for two groups of n,
     n = (z(1 - alpha/2) + z(0.8))^2 / (6 (earlier - 1/2)^2); and no fewer than n with 2 pairs / C(2n, n) < 5%.

@@ -1,8 +1,8 @@
-"""The files of a checkpoint: their names, the manifest, how they are written whole and how they are verified.
+"""The files of a checkpoint: their names, the manifest, how they are written atomically and verified.
 
 A checkpoint is a folder named by the examples seen, in the run's own folder: safetensors files, and a manifest that is
-written last, so its existence means that the checkpoint is complete. The optimizer's tensors lie apart from the
-weights, so that either can be had without the other.
+written last, so its existence means that the checkpoint is complete. Weights and optimizer tensors are in
+separate files, so that either can be read without the other.
 """
 
 import os
@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 from showhow.fingerprint import file_sha256
 from showhow.training.loop import Progress
 
-WEIGHT = "weight/"  # begins the names of the parameters; all others are the optimizer's
+WEIGHT = "weight/"  # prefix of the names of parameters; the others are the optimizer's
 MANIFEST = "manifest.json"
 _STRICT = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Standing(BaseModel):
-    """How far a run had come. reported: the metrics that it reported then; solved_at: examples seen when it first
+    """The progress of a run. reported: the metrics that it reported then; solved_at: examples seen when it first
     solved the task; eval_seconds: time spent evaluating."""
 
     model_config = _STRICT
@@ -44,8 +44,8 @@ class TensorFile(BaseModel):
     bytes: int
     sha256: str
 
-    def is_whole(self, checkpoint: Path) -> bool:
-        """Return whether it lies in a checkpoint as it was written."""
+    def is_intact(self, checkpoint: Path) -> bool:
+        """Return whether it is in a checkpoint as it was written."""
         path = checkpoint / self.name
         try:
             inside = path.parent == checkpoint and path.stat().st_size == self.bytes
@@ -64,7 +64,7 @@ class Share(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a checkpoint holds. trained: fingerprint of the trial, the seed, and the trained parameters' names."""
+    """The content of a checkpoint. trained: fingerprint of the trial, the seed, and the trained parameters' names."""
 
     model_config = _STRICT
 
@@ -77,7 +77,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def of(cls, checkpoint: Path) -> "Manifest | None":
-        """Return the manifest of a checkpoint; None where it has none, or none that can be read."""
+        """Return the manifest of a checkpoint; None where it is missing or unreadable."""
         try:
             return cls.model_validate_json((checkpoint / MANIFEST).read_bytes())
         except (OSError, ValidationError):
@@ -85,18 +85,18 @@ class Manifest(BaseModel):
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor] | None:
-    """Return the latest weights in a run's folder of checkpoints, float32 by parameter name; only what was trained,
-    where that is not all. None where no complete and whole checkpoint is there."""
+    """Return the latest weights in a run's folder of checkpoints, float32 by parameter name; only those trained.
+    None where there is no complete and intact checkpoint."""
     for examples in complete(folder):
         checkpoint = named(folder, examples)
         manifest = Manifest.of(checkpoint)
-        if manifest is not None and all(file.is_whole(checkpoint) for file in manifest.files):
+        if manifest is not None and all(file.is_intact(checkpoint) for file in manifest.files):
             return dict(tensor for file in manifest.files for tensor in _weights(checkpoint / file.name))
     return None
 
 
 def write_weights(folder: Path, weights: dict[str, torch.Tensor], trained: str) -> None:
-    """Write weights, by parameter name, that no training has left as they are, so that `read_weights` finds them."""
+    """Write weights that are not the result of training, by parameter name, where `read_weights` finds them."""
     checkpoint = named(folder, 0)
     checkpoint.mkdir(parents=True, exist_ok=True)
     file = write_tensors(checkpoint / "weights.safetensors", {f"{WEIGHT}{name}": one for name, one in weights.items()})
@@ -109,13 +109,13 @@ def write_weights(folder: Path, weights: dict[str, torch.Tensor], trained: str) 
 
 def _weights(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     with safe_open(path, "pt") as file:
-        for name in file.keys():  # noqa: SIM118 (it is no dict)
+        for name in file.keys():  # noqa: SIM118 (not a dict)
             if name.startswith(WEIGHT):
                 yield name.removeprefix(WEIGHT), file.get_tensor(name)
 
 
 def named(folder: Path, examples: int) -> Path:
-    """Return the checkpoint that a run made after so many examples."""
+    """Return the checkpoint that a run made after `examples` examples."""
     return folder / f"{examples:012}"
 
 
@@ -131,7 +131,7 @@ def complete(folder: Path) -> list[int]:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> TensorFile:
-    """Write one file whole or not at all. Raises OSError where that cannot be."""
+    """Write one file atomically. Raises OSError where that fails."""
     partial = _partial(path)
     try:
         save_file(tensors, partial)
@@ -144,7 +144,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> TensorFile:
 
 
 def write_json(path: Path, content: BaseModel) -> None:
-    """Write a small file whole or not at all, and after all that was written beside it before."""
+    """Write a small file atomically, after all earlier writes to its folder."""
     partial = _partial(path)
     partial.write_text(content.model_dump_json(indent=1) + "\n", encoding="utf-8")
     _force(partial)
@@ -158,7 +158,7 @@ def _partial(path: Path) -> Path:
 
 
 def _force(path: Path) -> None:
-    """Have a file's content, or a folder's names, survive a power cut (fsync(2))."""
+    """Make a file's content, or a folder's names, survive a power cut (fsync(2))."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

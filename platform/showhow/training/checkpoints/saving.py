@@ -1,8 +1,8 @@
-"""Checkpoints: a run saves its state to go on from, and its weights at the end.
+"""Checkpoints: a run saves its state to resume from, and its weights at the end.
 
-What a checkpoint holds does not depend on the engine nor on the number of processes: each process writes its share of
-the tensors, and any number of them reads them back by name. The files are in files.py; which runs keep
-theirs is decided elsewhere (home/retention.py).
+A checkpoint's content does not depend on the engine nor on the number of processes: each process writes its share of
+the tensors, and any number of processes can read them by name. The files are in files.py; home/retention.py decides
+which runs keep theirs.
 """
 
 import math
@@ -37,19 +37,19 @@ from showhow.training.engine import Engine
 from showhow.training.ranks import agreed, dealt, gathered, rank, world_size
 
 _LARGEST_FILE_BYTES = 2 * 10**9
-# For the other processes to write their shares; and where the run ends in an error, as some may be gone.
+# To wait for the shares of other processes; the second after an error, when some may be gone.
 _PATIENCE_SECONDS, _LAST_PATIENCE_SECONDS = 1800.0, 10.0
 
 
 class Checkpoints:
-    """The checkpoints of one run. The processes that train it together call every method together.
+    """The checkpoints of one run. All its processes must call each method together.
 
-    Used as a context: its end waits for what is being written, and passes on why that failed (OSError) unless it is
-    left by another exception."""
+    As a context manager it waits at its exit for pending writes, and raises their OSError unless it exits by another
+    exception."""
 
     def __init__(self, run: Assignment, model: torch.nn.Module, stage: str = "", folder: Path | None = None) -> None:
-        """`model`: as it is before an engine takes it; stage: the address of the training that it goes through;
-        folder: another than the run's own."""
+        """`model`: as it is before an engine takes it; stage: the address of its training; folder: one other than the
+        run's own."""
         self._run, self._folder = run, folder or run.checkpoints
         self._trained = _fingerprint(run if folder is None else None, model, stage)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -70,9 +70,8 @@ class Checkpoints:
             self._settle()
 
     def go_on(self, engine: Engine) -> Standing | None:
-        """Give an engine the state of the latest checkpoint that is whole, and return how far it had come; None where
-        there is none. What is newer is deleted: a save that was cut, files that went bad, weights of an end that
-        nobody heard of."""
+        """Load the state of the latest intact checkpoint into an engine, and return its standing; None where there is
+        none. Newer ones are deleted: interrupted saves, corrupt files, weights of an end that was not recorded."""
         if self._folder is None:
             return None
         manifest, examples = self._latest(self._folder)
@@ -85,12 +84,12 @@ class Checkpoints:
         with ExitStack() as opened:
             folder = named(self._folder, examples)
             files = [opened.enter_context(safe_open(folder / file.name, "pt")) for file in manifest.files]
-            places = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            places = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (not a dict)
             engine.load_state(lambda name: places[name].get_tensor(name), manifest.steps)
         return manifest.standing
 
     def _latest(self, folder: Path) -> tuple[Manifest | None, int]:
-        """Return the latest checkpoint to go on from and its examples, or None and -1. Each process verifies its share
+        """Return the latest checkpoint to resume from and its examples, or None and -1. Each process verifies its share
         of the files."""
         candidates = iter(complete(folder))
         # The first process chooses: another machine may see a folder a moment later.
@@ -99,21 +98,20 @@ class Checkpoints:
             manifest = Manifest.of(checkpoint)
             fits = manifest is not None and manifest.has_optimizer and manifest.trained == self._trained
             files = manifest.files if manifest is not None and fits else ()
-            if all(gathered([fits and all(file.is_whole(checkpoint) for file in dealt(files))])):
+            if all(gathered([fits and all(file.is_intact(checkpoint) for file in dealt(files))])):
                 return manifest, chosen
         return None, -1
 
     def save_if_due(self, engine: Engine, standing: Standing) -> None:
-        """Save the state if the last time was long enough ago. It waits for the save before this one, and while the
-        tensors are copied; the files are written while training goes on. Raises OSError where the save before this
-        one failed."""
+        """Save the state if the last save was long enough ago. Waits for the previous save and until the tensors are
+        copied; the files are written while training continues. Raises OSError where the previous save failed."""
         every = self._run.save_every_seconds
         if self._folder is not None and agreed(time.monotonic() - self._saved_at >= every):
             self._save(self._folder, engine, standing, with_optimizer=True)
 
     def save_weights(self, engine: Engine, standing: Standing) -> None:
-        """Save the weights alone, at the end of a run that may keep them, and wait until they are written. Raises
-        OSError where they cannot be."""
+        """Save only the weights, at the end of a run that may keep them, and wait until they are written. Raises
+        OSError where that fails."""
         if self._folder is not None and self._run.keep_weights:
             self._save(self._folder, engine, standing, with_optimizer=False)
             self._settle()
@@ -138,7 +136,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def _complete(self, target: Path, shares: list[Future[TensorFile]], manifest: Manifest, own_rank: int) -> None:
-        """Hand in what this process wrote. The first one waits for all and writes the manifest."""
+        """Report this process's files. The first process waits for all and writes the manifest."""
         try:
             files = tuple(share.result() for share in shares)
         except OSError as error:
@@ -148,24 +146,24 @@ class Checkpoints:
             write_json(_share_of(target, own_rank), Share(files=files))
             return
         for other in range(1, manifest.processes):
-            files += self._handed_in(_share_of(target, other))
+            files += self._files_in(_share_of(target, other))
         write_json(target / MANIFEST, manifest.model_copy(update={"files": files}))
         for old in [folder for folder in checkpoints_in(target.parent) if folder < target][:-1]:
-            shutil.rmtree(old, ignore_errors=True)  # what is left of it goes next time
+            shutil.rmtree(old, ignore_errors=True)  # the next save removes the rest
 
-    def _handed_in(self, path: Path) -> tuple[TensorFile, ...]:
+    def _files_in(self, path: Path) -> tuple[TensorFile, ...]:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not path.exists():
             time.sleep(0.02)
             if time.monotonic() > min(deadline, self._deadline):
-                raise OSError(f"{path} did not come: another process could not write its share of the checkpoint")
+                raise OSError(f"{path} is missing: another process could not write its share of the checkpoint")
         share = Share.model_validate_json(path.read_bytes())
         if share.error is not None:
             raise OSError(share.error)
         return share.files
 
     def _settle(self) -> None:
-        """Wait for the save under way. Raises OSError where it failed."""
+        """Wait for the pending save. Raises OSError where it failed."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
@@ -176,25 +174,25 @@ def _share_of(checkpoint: Path, number: int) -> Path:
 
 
 def _own_share(engine: Engine, with_optimizer: bool) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """Yield copies of this process's share of the state, a file's worth at a time, weights and the rest apart."""
+    """Yield copies of this process's share of the state, one file at a time, weights and optimizer apart."""
     files: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "optimizer": {}}
-    held = {"weights": 0, "optimizer": 0}
+    sizes = {"weights": 0, "optimizer": 0}
     for number, (name, tensor) in enumerate(engine.state(weights_only=not with_optimizer)):
         if number % world_size() != rank():
             continue
         kind = "weights" if name.startswith(WEIGHT) else "optimizer"
         files[kind][name] = tensor.detach().clone(memory_format=torch.contiguous_format)
-        held[kind] += tensor.nbytes
-        if held[kind] >= _LARGEST_FILE_BYTES:
+        sizes[kind] += tensor.nbytes
+        if sizes[kind] >= _LARGEST_FILE_BYTES:
             yield kind, files[kind]
-            files[kind], held[kind] = {}, 0
+            files[kind], sizes[kind] = {}, 0
     yield from ((kind, tensors) for kind, tensors in files.items() if tensors)
 
 
 def _fingerprint(run: Assignment | None, model: torch.nn.Module, stage: str) -> str:
-    """Return what must be alike for a state to be taken. run: None for a stage that runs share, which its address names
-    wholly."""
-    # Not of the shapes too: where processes share out a model as they load it, none has them whole.
+    """Return what must match for a state to be loaded. run: None for a stage that runs share, which its address
+    identifies."""
+    # Without shapes: where processes partition a model as they load it, none has the full ones.
     names: list[Json] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     own: dict[str, Json] = {} if run is None else {"trial": run.trial.model_dump(mode="json"), "seed": run.seed}
     return fingerprint({**own, "parameters": names, "stage": stage})
