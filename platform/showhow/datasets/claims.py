@@ -47,7 +47,7 @@ class Claim:
         return True
 
     def _remove_expired(self) -> None:
-        """Move an expired claim away. Only the first of several waiting processes can, and one may have a new claim."""
+        """Move an expired claim away, unless another process has done so or has made a new claim."""
         with suppress(OSError):
             if self._file.read_bytes() == self._seen:
                 expired = self._file.with_name(f"{self._file.name}.{self._owner}")
