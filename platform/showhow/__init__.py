@@ -1,6 +1,6 @@
 """ShowHow finds out how much explanation a language model needs.
 
-The package's face. Names load when first used, so `from showhow import Study` loads no ray, torch or mlflow.
+The public names. Each loads when first used, so `from showhow import Study` loads no ray, torch or mlflow.
 """
 
 import importlib
@@ -42,7 +42,7 @@ __all__ = [
     "verdict",
 ]
 
-_HOMES = {
+_MODULES = {
     "ArmRow": "showhow.evidence.result",
     "Comparison": "showhow.evidence.result",
     "Level": "showhow.tasks.explain",
@@ -63,6 +63,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'showhow' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

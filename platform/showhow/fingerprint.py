@@ -8,17 +8,17 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 def canonical_json(value: Json) -> str:
-    """Return one spelling per value: sorted keys, no blanks. NaN and infinity are refused (ValueError)."""
+    """Return the only text of a value: sorted keys, no blanks. NaN and infinity are refused (ValueError)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def fingerprint(value: Json) -> str:
-    """Return 16 hexadecimal digits (64 bits) naming `value`."""
+    """Return the hash of `value`: 16 hexadecimal digits (64 bits)."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def placeless(value: Json) -> Json:
-    """Return a definition without its `path` entries: where a file lies is not what it is, which its hash says."""
+    """Return a definition without its `path` entries: a file is identified by its hash, not by its place."""
     if isinstance(value, dict):
         return {key: placeless(inner) for key, inner in value.items() if key != "path"}
     return [placeless(inner) for inner in value] if isinstance(value, list) else value

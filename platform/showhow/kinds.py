@@ -1,9 +1,9 @@
-"""Classes by their `kind`: those built in, those that a program registers, and those of installed packages.
+"""Classes by their `kind`: built-in ones, those that a program registers, and those of installed packages.
 
-A catalogue holds the classes of one base: tasks, methods, metrics, and the sections of a study that have kinds. An
-installed package offers a class by an entry point, whose name is the kind; it is loaded only when a kind is asked for
-that is not built in, or when the catalogue is listed. What a study file says of a class's fields is checked when it is
-read, so that a class may be registered at any time before.
+A catalogue contains the classes of one base: tasks, methods, metrics, and the sections of a study that have kinds. An
+installed package offers a class by an entry point, whose name is the kind; it is loaded only to find a kind that is not
+built in, or to list the catalogue. The fields of a class are checked when a study file is read, so a class may be
+registered at any time before.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 from showhow.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint  # takes 50 ms to load, and only unknown kinds need it
+    from importlib.metadata import EntryPoint  # takes 50 ms to import, and only unknown kinds need it
 
 T = TypeVar("T")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 def literal_kind(cls: type) -> str | None:
-    """Return the kind of a pydantic model: the text that its field `kind` is confined to; None where there is none."""
+    """Return the kind of a pydantic model: the only value of its field `kind`; None where there is none."""
     field = getattr(cls, "model_fields", {}).get("kind")
     if field is None or get_origin(field.annotation) is not Literal:
         return None
@@ -36,8 +36,8 @@ def literal_kind(cls: type) -> str | None:
 
 
 class Catalogue(Generic[T]):
-    """The classes of one base, by kind. group: of the entry points of packages that offer further ones (empty: there
-    are no further ones); required: the members that a further class must define itself."""
+    """The classes of one base, by kind. group: the group of entry points by which packages add classes (empty: none can
+    be added); required: the members that an added class must define itself."""
 
     def __init__(
         self,
@@ -56,12 +56,12 @@ class Catalogue(Generic[T]):
 
     @property
     def classes(self) -> dict[str, type[T]]:
-        """Those that are there without loading a package, by kind."""
+        """The classes that need no loading of a package, by kind."""
         return {**self._loaded, **self._registered, **self._built_in}
 
     @property
     def kinds(self) -> list[str]:
-        """All kinds that can be asked for, those that packages offer included; nothing is loaded."""
+        """All kinds, including those of packages; nothing is loaded."""
         return list(dict.fromkeys([*self._built_in, *self._registered, *self._offers()]))
 
     @property
@@ -70,8 +70,8 @@ class Catalogue(Generic[T]):
         return tuple(self._registered.values())
 
     def find(self, kind: str) -> type[T]:
-        """Return the class of a kind. Raises UserError for an unknown one, with the nearest, and for one that a package
-        offers and that cannot be loaded or breaks the contract."""
+        """Return the class of a kind. Raises UserError for an unknown kind, with the nearest, and for a package's class
+        that cannot be loaded or breaks the contract."""
         for known in (self._built_in, self._registered, self._loaded):
             if kind in known:
                 return known[kind]
@@ -82,7 +82,7 @@ class Catalogue(Generic[T]):
         raise UserError(f'got "{kind}".{nearest(kind, self.kinds)} {allowed}')
 
     def listed(self) -> Iterator[tuple[str, type[T] | UserError]]:
-        """Yield each kind with its class, or with the reason why a package's cannot be used."""
+        """Yield each kind with its class, or with the reason why a package's class cannot be used."""
         for kind in self.kinds:
             try:
                 yield kind, self.find(kind)
@@ -90,7 +90,7 @@ class Catalogue(Generic[T]):
                 yield kind, error
 
     def add(self, cls: type[T]) -> None:
-        """Take a further class. The same one again, as from a cell of a notebook, takes the place of the one before.
+        """Add a class. The same class again, for example from a cell of a notebook, replaces the earlier one.
 
         Raises UserError when it breaks the contract, or has the kind of another class."""
         self._refuse(cls, cls.__qualname__)
@@ -98,7 +98,7 @@ class Catalogue(Generic[T]):
         there = self._registered.get(kind)
         if there is not None and _name_of(there) != _name_of(cls):
             raise UserError(
-                f'{cls.__qualname__}: the kind "{kind}" is that of {_name_of(there)} already; choose another'
+                f'{cls.__qualname__}: the kind "{kind}" is already that of {_name_of(there)}; choose another'
             )
         self._registered[kind] = cls
 
@@ -120,7 +120,7 @@ class Catalogue(Generic[T]):
         return cls  # type: ignore[no-any-return]
 
     def _offers(self) -> dict[str, list["EntryPoint"]]:
-        """Return the entry points of installed packages by name. Takes some milliseconds: it reads the packages'
+        """Return the entry points of installed packages by name. Takes some milliseconds, as it reads the packages'
         metadata."""
         if not self.group:
             return {}
@@ -133,16 +133,16 @@ class Catalogue(Generic[T]):
 
     def _refuse(self, cls: object, what: str) -> None:
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
-            raise UserError(f"{what} is no class that derives from {_base_name(self.base)}")
+            raise UserError(f"{what} is not a subclass of {_base_name(self.base)}")
         if faults := list(self._breaches(cls)):
             raise UserError(f"{what} {'; '.join(faults)}")
 
     def _breaches(self, cls: type) -> Iterator[str]:
-        """Say what a further class lacks, a clause each."""
+        """Yield what is wrong with an added class, a clause each."""
         kind, base = self._kind_of(cls), _base_name(self.base)
         if kind is None or not _KIND.fullmatch(kind):
             example = _HOW_NAMED[self._kind_of is literal_kind]
-            yield f"must say what it is called, in letters, digits, _ and -: {example}"
+            yield f"must have a name of letters, digits, _ and -: {example}"
         elif kind in self._built_in:
             yield f'has the kind "{kind}", which is built in; choose another'
         own = [name for name in self._required if _is_inherited(cls, name, self.base)]
@@ -152,22 +152,22 @@ class Catalogue(Generic[T]):
         members = (name for name in vars(self.base) if not name.startswith("_"))
         yield from filter(None, (_other_form(cls, name, self.base) for name in members))
         if not (cls.__dict__.get("__doc__") or "").strip():
-            yield "must have a docstring, whose first paragraph says in the catalogue what it does"
+            yield "must have a docstring, whose first paragraph describes it in the catalogue"
 
 
 _ABSENT = object()
 _OPEN: list[Catalogue[Any]] = []
-_HOW_NAMED = {True: 'kind: Literal["parity"] = "parity"', False: 'name = "length", other than what is measured anyway'}
+_HOW_NAMED = {True: 'kind: Literal["parity"] = "parity"', False: 'name = "length", other than the built-in metrics'}
 
 C = TypeVar("C", bound=type)
 
 
 def register(cls: C) -> C:
-    """Make a task, a method or a metric known by its kind, so that studies can name it. As a decorator or as a call;
-    returns the class. It travels to the workers of a cluster with the study.
+    """Register a task, a method or a metric by its kind, so that studies can name it. Use it as a decorator or a call;
+    it returns the class. The class is sent to the workers of a cluster with the study.
 
     Raises UserError when the class breaks the contract of its base: it needs a literal `kind` that is not taken, the
-    members that its base leaves open, and a docstring."""
+    abstract members of its base, and a docstring."""
     for catalogue in _OPEN:
         if isinstance(cls, type) and issubclass(cls, catalogue.base):
             catalogue.add(cls)
@@ -182,13 +182,13 @@ def registered() -> tuple[type, ...]:
 
 
 def _is_inherited(cls: type, name: str, base: Any) -> bool:
-    """True where a class does not define a member, or has it from the base of all."""
+    """True where a class does not define a member, or inherits it from the base."""
     there = inspect.getattr_static(cls, name, _ABSENT)
     return there is _ABSENT or there is inspect.getattr_static(base, name, _ABSENT)
 
 
 def _other_form(cls: type, name: str, base: Any) -> str | None:
-    """Say how a member differs in form from the base's: a property, or a function that takes what the base's takes."""
+    """Return how a member's form differs from the base's: a property, or a function with the same parameters."""
     own, there = inspect.getattr_static(cls, name, None), inspect.getattr_static(base, name)
     if isinstance(there, property):
         return f"must define {name} as a property (@property)" if inspect.isfunction(own) else None
@@ -220,8 +220,8 @@ def finding(message: str, location: Location = ()) -> InitErrorDetails:
 
 
 def found_again(item: Mapping[str, Any], around: Location = ()) -> InitErrorDetails:
-    """Return a finding of pydantic's in the form in which it can be raised again, from a place further out."""
-    if item["type"] not in _PYDANTIC_ERRORS:  # one of our own, or of a class that we do not know
+    """Return an error of pydantic's in the form in which it can be raised again, with an outer location."""
+    if item["type"] not in _PYDANTIC_ERRORS:  # our own, or of an unknown class
         return finding(item.get("ctx", {}).get("message", item["msg"]), (*around, *item["loc"]))
     return {
         "type": item["type"],
@@ -232,19 +232,19 @@ def found_again(item: Mapping[str, Any], around: Location = ()) -> InitErrorDeta
 
 
 def raise_findings(errors: list[InitErrorDetails]) -> None:
-    """Raise pydantic's ValidationError for what was found, if anything was."""
+    """Raise pydantic's ValidationError if there are findings."""
     if errors:
         raise ValidationError.from_exception_data("study", errors)
 
 
-# In the location of a finding, what says which class read a table, and which of several named tables it was.
+# Marks in the location of a finding: which class read a table, and which of several named tables it was.
 KIND_MARK, NAME_MARK = "kind=", "named="
 
 
 @dataclass(frozen=True)
 class ByKind:
-    """Annotates a field whose table is read by the class of its `kind`; an instance stays as it is. are_named: the
-    field may also be a table of such tables, each under a name of its own."""
+    """Annotates a field whose table is read by the class of its `kind`; an instance is not changed. are_named: the
+    field may also be a table of such tables, each with its own name."""
 
     catalogue: Catalogue[Any]
     are_named: bool = False
@@ -272,7 +272,7 @@ class ByKind:
             raise_findings([{"type": "dict_type", "loc": place, "input": value}])
         cls = self._class_of(value.get("kind"), place)
         try:
-            if info.mode == "json":  # pydantic's strict mode takes a list for a tuple only where it reads JSON itself
+            if info.mode == "json":  # pydantic's strict mode accepts a list as a tuple only in JSON
                 return cls.model_validate_json(json.dumps(value), strict=True)
             return cls.model_validate(value)
         except ValidationError as error:
@@ -293,7 +293,7 @@ class ByKind:
 
 
 def are_named(value: Any) -> bool:
-    """True for several named tables, false for a single one: that has a `kind`, which is text."""
+    """True for several named tables, false for a single one, whose `kind` is text."""
     return (
         isinstance(value, dict) and bool(value) and all(isinstance(inner, dict | BaseModel) for inner in value.values())
     )

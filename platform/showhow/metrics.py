@@ -1,9 +1,8 @@
-"""Every metric once: its name, unit, direction and meaning. Views, tables, stop rules and tests take the names from
-here.
+"""Defines every metric: its name, unit, direction and meaning. Views, tables, stop rules and tests use these names.
 
-A metric of a whole run stands alone (`train_loss`); one measured on a split carries its name in front
-(`test/accuracy`). What ShowHow measures is described by a `Measured`; a user's own metric of replies is a subclass of
-`Metric`, which studies name in `[evaluation] metrics`.
+A metric of a run has a plain name (`train_loss`); one of a split has the split as a prefix (`test/accuracy`). A
+`Measured` describes a metric of ShowHow; a user's own metric of replies is a subclass of `Metric`, which studies name
+in `[evaluation] metrics`.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +20,7 @@ Direction = _Better | None
 
 @dataclass(frozen=True)
 class Measured:
-    """One measured quantity. `better` says which direction is good, or is None where neither is."""
+    """One measured quantity. `better` is the good direction, or None where there is none."""
 
     name: str
     unit: str
@@ -30,11 +29,11 @@ class Measured:
 
 
 class Reply(NamedTuple):
-    """One question of a split with what the model wrote.
+    """One question of a split with the model's reply.
 
-    target: the reply that would be right, explanation included; text: the model's; answer: what was read from it (None:
-    there is none); expected: the right answer; right: whether they are equal; steps_right: share of the explanation's
-    steps that are right (None where the level has none)."""
+    target: the right reply, explanation included; text: the model's reply; answer: read from it (None: it has none);
+    expected: the right answer; right: whether they are equal; steps_right: share of the explanation's steps that are
+    right (None where the level has none)."""
 
     question: str
     target: str
@@ -46,8 +45,8 @@ class Reply(NamedTuple):
 
 
 class Metric(ABC):
-    """A metric of your own, measured on the replies to a split's questions. A subclass says what it is called, its
-    unit, which direction is good (None: neither), and what it means."""
+    """A metric of your own, measured on the replies to a split's questions. A subclass defines its name, its unit, the
+    good direction (None: neither), and its meaning."""
 
     name: ClassVar[str]
     unit: ClassVar[str]
@@ -93,7 +92,7 @@ _BY_NAME = {metric.name: metric for metric in (*RUN_METRICS, *SPLIT_METRICS)}
 
 
 def _called(cls: type) -> str | None:
-    """Return the name of a metric's class; None where it has none, or that of a quantity which is measured anyway."""
+    """Return the name of a metric's class; None where it has none, or that of a built-in metric."""
     name = getattr(cls, "name", None)
     return name if isinstance(name, str) and name not in _BY_NAME else None
 
@@ -106,9 +105,9 @@ class _OwnMetrics(Catalogue[Metric]):
         better = getattr(cls, "better", None)
         if better not in (None, *get_args(_Better)):
             yield f'has better = {better!r}, must be "higher", "lower" or None'
-        yield from (f"must say its {name} as text" for name in ("unit", "meaning") if not _is_text(cls, name))
+        yield from (f"must define its {name} as text" for name in ("unit", "meaning") if not _is_text(cls, name))
         if signature(cls).parameters:
-            yield "must be made without arguments"
+            yield "must have a constructor without arguments"
 
 
 def _is_text(cls: type, name: str) -> bool:
@@ -126,12 +125,12 @@ def on_split(split: str, name: str) -> str:
 
 
 def is_built_in(logged_name: str) -> bool:
-    """True for what ShowHow measures itself, with or without a split in front; False for a user's metric."""
+    """True for a metric of ShowHow, with or without a split as prefix; False for a user's metric."""
     return logged_name.rpartition("/")[2] in _BY_NAME
 
 
 def find(logged_name: str) -> Measured:
-    """Return the metric behind a logged name, with or without a split in front. Raises KeyError for an unknown one."""
+    """Return the metric of a logged name, with or without a split as prefix. Raises KeyError for an unknown one."""
     name = logged_name.rpartition("/")[2]
     if name in _BY_NAME:
         return _BY_NAME[name]

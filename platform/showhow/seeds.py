@@ -1,6 +1,6 @@
 """The only source of randomness. A stream is named by a key; keys are hashed, never added.
 
-Adding (`seed + index`) makes neighbouring seeds share nearly all their draws; hashing makes every key its own stream.
+Adding (`seed + index`) makes neighbouring seeds share nearly all their draws; hashing gives every key its own stream.
 """
 
 import hashlib

@@ -158,7 +158,7 @@ def test_functions_that_do_other_things_have_other_addresses_also_without_a_name
     assert [next(one.rows()).weight for one in made[2:]] == [0.5, 0.25, 0.5, 0.25]
     assert derived.mapped(data, tmp_path, weighted(0.5), 1).address == made[2].address
     unknown = object()
-    with pytest.raises(TrialError, match="so that it can be addressed"):
+    with pytest.raises(TrialError, match="which has no address"):
         derived.mapped(data, tmp_path, lambda row: [row] if unknown else [], 1)
 
 

@@ -38,5 +38,5 @@ def test_of_a_model_with_few_positions_nobody_is_told_to_show_it_more_tokens(tmp
     changes = ["data.max_tokens=20", "data.train_examples=100", "data.eval_examples=200"]
     trial = planned_trials(Study.load(QUICKSTART, changes))[-1]
     asked = trial.model_copy(update={"model": PretrainedModel(kind="pretrained", name=str(tmp_path))})
-    with pytest.raises(UserError, match="the model has positions for 20, so raising it would not do"):
+    with pytest.raises(UserError, match="the model has positions for 20, so raising it would not help"):
         Preparation(tmp_path / "home", lambda _line: None).prepare([asked])

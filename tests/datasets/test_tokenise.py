@@ -276,7 +276,7 @@ def test_where_the_model_has_no_more_positions_nobody_is_told_to_raise_max_token
     longest = int((every.prompt_lengths + every.target_lengths).max())
     with pytest.raises(UserError, match=rf"raise it to {longest}\b"):
         tokenise(folder, words, longest - 1, 0.0, room=longest)
-    with pytest.raises(UserError, match=f"has positions for {longest - 1}, so raising it would not do") as caught:
+    with pytest.raises(UserError, match=f"has positions for {longest - 1}, so raising it would not help") as caught:
         tokenise(folder, words, longest - 1, 0.0, room=longest - 1)
     assert "raise it to" not in str(caught.value)
 

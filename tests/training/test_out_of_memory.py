@@ -109,7 +109,7 @@ def test_questions_that_find_no_room_at_once_are_asked_by_and_by_and_answered_th
     kind, examples, text = told["notes"][0]
     assert (kind, examples) == ("adapted", 8)
     assert "replies to 1000 questions at a time" in text
-    assert int(text.removeprefix(text.partition("goes on with ")[0]).split()[-1]) in (500, 250, 125)
+    assert int(text.removeprefix(text.partition("continues with ")[0]).split()[-1]) in (500, 250, 125)
     assert len(told["notes"]) == 1  # what was found of one split holds for the next
     undisturbed, grades = losses(run)
     assert told["losses"] == pytest.approx(undisturbed, rel=1e-6)  # memory decides the last digit
@@ -150,5 +150,5 @@ def test_a_run_for_which_there_is_no_room_at_all_is_infeasible(
     assert told["losses"] == {}
     assert len(told["notes"]) == 3
     assert told["failure"].startswith("infeasible: out of memory ")
-    assert "tried were micro-batches of 4; micro-batches of 2; micro-batches of 1; " in told["failure"]
+    assert "tried: micro-batches of 4; micro-batches of 2; micro-batches of 1; " in told["failure"]
     assert "micro-batches of 1, activations recomputed. More resources.devices_per_trial" in told["failure"]

@@ -136,7 +136,7 @@ def test_the_same_class_may_be_registered_again_and_another_may_not_take_its_kin
     register(other)  # as when the cell of a notebook is run again
     assert TASK_KINDS.find("parity") is other
     thief = type("Thief", (Parity,), {"__doc__": "x", "__module__": Parity.__module__})
-    with pytest.raises(UserError, match=r'Thief: the kind "parity" is that of test_kinds\.Parity already'):
+    with pytest.raises(UserError, match=r'Thief: the kind "parity" is already that of test_kinds\.Parity'):
         register(thief)
     assert set(registered()) == {other, Half, Length}
 
@@ -201,14 +201,14 @@ class Upwards(Length):
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        (NoKind, ["NoKind must say what it is called", 'kind: Literal["parity"] = "parity"']),
+        (NoKind, ["NoKind must have a name", 'kind: Literal["parity"] = "parity"']),
         (BuiltIn, ['BuiltIn has the kind "listops", which is built in']),
         (Bare, ["Bare must define text_format, draw, solve", "example_question", "must have a docstring"]),
         (NoRun, ["NoRun must define run (see showhow.Method)"]),
         (OtherRun, ["OtherRun must define run as a function of (self, bench, prepared)"]),
         (NoProperty, ["NoProperty must define answers as a property (@property)"]),
-        (Upwards, ["better = 'up'", '"higher", "lower" or None', "its unit as text", "made without arguments"]),
-        (Accuracy, ["Accuracy must say what it is called", "other than what is measured anyway"]),
+        (Upwards, ["better = 'up'", '"higher", "lower" or None', "its unit as text", "constructor without arguments"]),
+        (Accuracy, ["Accuracy must have a name", "other than the built-in metrics"]),
         (int, ["cannot be registered; derive a class from one of", "showhow.Metric", "showhow.Task"]),
         ("parity", ["'parity' cannot be registered"]),
     ],
@@ -325,7 +325,7 @@ def test_a_packages_class_is_loaded_when_its_kind_is_asked_for_and_not_before(tm
     [
         ("broken", r'entry point "broken" of showhow\.tasks, cannot be loaded: AttributeError: .*Nothing'),
         ("gone", r"cannot be loaded: ModuleNotFoundError: No module named .*_gone"),
-        ("none", "is no class that derives from Task"),
+        ("none", "is not a subclass of Task"),
         ("other", r'has the kind "coins"; the entry point must be named like it'),
     ],
 )

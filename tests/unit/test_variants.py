@@ -236,7 +236,7 @@ def test_sftmix_is_refused_where_its_reference_or_its_pairs_cannot_be(tmp_path: 
     spread = text.replace("batch_size = 16", "batch_size = 18").replace(
         "[resources]", "[resources]\ndevices_per_trial = 2"
     )
-    assert "of which each of 2 devices has a part; let it be a multiple of 4" in complaint(tmp_path, spread)
+    assert "divided among 2 devices; make it a multiple of 4" in complaint(tmp_path, spread)
 
 
 def test_methods_are_compared_at_one_level(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""The stages in which a model reads: `reply`, in which it answers prompts, and `score`, which says how likely targets
-are to it."""
+"""The stages without training: `reply`, in which a model answers prompts, and `score`, the mean nats of its
+targets."""
 
 import time
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ _VERSION = 1
 
 
 def score(job: Job, model: StagedModel, data: Dataset, column: str) -> Dataset:
-    """Return the rows with the mean nats of a target token by a model."""
+    """Return the rows with a column: the mean nats of a target token under a model."""
 
     def compute(engine: Engine, file: TokenFile) -> tuple[list[dict[str, Any]], int]:
         values = _nats(job, engine, file)
@@ -86,8 +86,8 @@ def _graded(row: Row, level: str, separators: str, prefix: str) -> list[Row]:
 def _read_by(
     job: Job, operation: str, settings: dict[str, Any], model: StagedModel, data: Dataset, compute: Any
 ) -> Dataset:
-    """Return the rows that a model makes of others, each with further columns; `compute` returns those, one or several
-    a row, row by row, and how many tokens went through the model."""
+    """Return the rows with columns that a model computes. `compute` returns these, one or several dicts for each row in
+    order, and the number of tokens that the model read or wrote."""
     trial, inputs = job.run.trial, (model.address, data.address)
     settings = settings | {
         "tokens": [job.words.fingerprint, trial.data.max_tokens],
@@ -130,14 +130,14 @@ def _joined(data: Dataset, columns: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def _nats(job: Job, engine: Engine, file: TokenFile) -> list[float]:
-    """Return the mean nats of a target token of each row. The processes deal the rows among them."""
+    """Return the mean nats of a target token for each row. The rows are split among the processes."""
     collate = seq2seq_batch if is_seq2seq(engine.model) else causal_batch
     order = np.argsort(file.prompt_lengths + file.target_lengths, kind="stable")
     own = dealt(order.tolist())
     at_once = max(1, job.run.layout.micro_batch_size)
     found: list[float] = []
     engine.model.eval()
-    # Each layer of shared weights is gathered by all, so who has no rows left reads one again.
+    # All processes gather each layer of sharded weights, so one without remaining rows reads a row again.
     together = is_shared_out(engine.model)
     batches = -(-len(own) // at_once)
     for batch_number in range(int(highest(batches)) if together else batches):
@@ -158,8 +158,8 @@ def _means(losses: Float[Tensor, " targets"], lengths: Tensor) -> list[float]:
 
 
 def _written(job: Job, engine: Engine, file: TokenFile, sampling: Sampling) -> tuple[list[tuple[str, int]], int]:
-    """Return `sampling.replies` replies to each prompt in turn, each with its number; and the tokens read and
-    written."""
+    """Return `sampling.replies` replies to each prompt in order, each with its number; and the number of tokens read
+    and written."""
     longest = sampling.max_tokens or int(file.target_lengths.max()) + EXTRA_TOKENS
     prompts = [file.prompt(row) for row in range(len(file)) for _ in range(sampling.replies)]
     own = dealt(prompts)

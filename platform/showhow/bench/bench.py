@@ -1,6 +1,6 @@
-"""The bench in a trial's process: what a method calls (methods/bench.py), done with real models on the run's devices.
+"""The bench in a trial's process: the calls of a method (methods/bench.py), with real models on the run's devices.
 
-The processes that train together run the same method side by side and make every call together."""
+The processes that train together run the same method in parallel and make every call together."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,30 +22,30 @@ from showhow.training.checkpoints.files import read_weights, write_weights
 from showhow.training.loop import Progress
 from showhow.training.ranks import agreed, rank
 
-_AVERAGE = 1  # the version of how models are averaged
+_AVERAGE = 1  # the version of averaging
 
 
 class RunBench:
     """See methods.bench.Bench."""
 
     def __init__(self, job: Job, stack: ExitStack) -> None:
-        """`stack`: of what is closed when the run is over."""
+        """`stack`: closes resources at the end of the run."""
         self._job, self._stack = job, stack
         self.ending: Ending | None = None
 
     @property
     def seed(self) -> int:
-        """The run's."""
+        """The seed of the run."""
         return self._job.run.seed
 
     @property
     def budget(self) -> Budgeted:
-        """What the run may spend, and has spent."""
+        """The run's budget, and the part that is spent."""
         return self._job.data.budget
 
     @property
     def prepared(self) -> Dataset | None:
-        """What the method's `prepare` made for all runs of the arm."""
+        """The data that the method's `prepare` made for all runs of the arm."""
         tokens = self._job.run.shards.get(TRAIN)
         return None if tokens is None else Dataset.open(tokens.parent)
 
@@ -83,13 +83,13 @@ class RunBench:
         keep: int = 1,
         watched: bool = True,
     ) -> tuple[Model, ...]:
-        """See Bench. Raises TrialError when training cannot go on, and OutOfMemoryError."""
+        """See Bench. Raises TrialError when training cannot continue, and OutOfMemoryError."""
         lesson = Lesson(cast(Dataset, data), loss, examples)
         if not watched:
             return train_stage(self._job, cast(StagedModel, model), lesson, keep)
         if keep != 1:
-            raise TrialError(f"keep = {keep}: what is watched leaves one model; several are left with watched=False")
-        if self.ending is not None:  # the training before this one, whose last report nobody has made yet
+            raise TrialError(f"keep = {keep}: watched training leaves one model; for several use watched=False")
+        if self.ending is not None:  # of an earlier training, whose last report is still to be made
             self._job.listeners.report(self.ending.metrics)
         trained, self.ending = train_watched(self._job, cast(StagedModel, model), lesson, self._stack)
         return (trained,)
@@ -107,21 +107,21 @@ class RunBench:
         return self._made("grade", lambda: asking.graded(self._job, cast(Dataset, replies)))
 
     def average(self, models: Sequence[Model], weights: Sequence[float] | None = None) -> Model:
-        """See Bench. Raises TrialError where a model was not trained, or they are of different shapes."""
+        """See Bench. Raises TrialError where a model was not trained, or shapes differ."""
         shares = [1 / len(models)] * len(models) if weights is None else [one / sum(weights) for one in weights]
         inputs = tuple(model.address for model in models)
         address = self._job.stages.address("average", _AVERAGE, {"shares": shares}, inputs)
         folder, started = self._job.stages.model(address, 0), time.perf_counter()
         is_reused = bool(agreed(read_weights(folder) is not None))
         if not is_reused:
-            self._job.models.release()  # which all processes do together
+            self._job.models.release()  # in all processes
         if not is_reused and rank() == 0:
             found = [read_weights(one.weights) if one.weights else None for one in cast(Sequence[StagedModel], models)]
-            whole = [one for one in found if one is not None]
-            if len(whole) < len(found) or len({frozenset(one) for one in whole}) != 1:
+            complete = [one for one in found if one is not None]
+            if len(complete) < len(found) or len({frozenset(one) for one in complete}) != 1:
                 raise TrialError("average: the models must have been trained, and have the same parameters")
-            pairs = [*zip(shares, whole, strict=True)]
-            mean = {name: sum(share * one[name] for share, one in pairs) for name in whole[0]}
+            pairs = [*zip(shares, complete, strict=True)]
+            mean = {name: sum(share * one[name] for share, one in pairs) for name in complete[0]}
             write_weights(folder, mean, address)  # type: ignore[arg-type]
         agreed(0.0)
         self._job.listeners.stage("average", address, is_reused, Spent(), time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""A run's evaluations: what it is asked and how many questions at a time, what that took and what it showed."""
+"""A run's evaluations: their questions, batch size, time and metrics."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ from showhow.training.tokens import TokenFile
 
 
 class Evaluations:
-    """Asks a model the questions of a run's splits."""
+    """Evaluates a model on the questions of a run's splits."""
 
     def __init__(self, run: Assignment, note: Note) -> None:
         """Open the run's files. Raises TrialError when they cannot be read."""
@@ -31,49 +31,49 @@ class Evaluations:
         self._at_once = run.layout.asked_at_once or run.trial.evaluation.batch_size
         self._examples, self._seconds = 0, 0.0
         self._solved_at: int | None = None
-        self._vllm = self._beside() if run.trial.evaluation.written_by == "vllm" else None
+        self._vllm = self._new_vllm() if run.trial.evaluation.written_by == "vllm" else None
 
-    def _beside(self) -> VllmReplies:
+    def _new_vllm(self) -> VllmReplies:
         """Return a vLLM for the questions of all splits."""
         files = [self.files[split] for split in (VALIDATION, TEST, *self._trial.data.eval_splits)]
         longest = max(int(file.prompt_lengths.max()) + int(file.target_lengths.max()) for file in files) + EXTRA_TOKENS
-        self._folder = TemporaryDirectory()  # with the weights that vLLM reads
+        self._folder = TemporaryDirectory()  # for the weights that vLLM reads
         dtype = computing_type(self._trial.recipe.precision, this_device())
         return VllmReplies(Path(self._folder.name), longest, self._at_once, dtype)
 
-    def go_on(self, standing: Standing) -> None:
-        """Go on from how the run stood."""
+    def resume(self, standing: Standing) -> None:
+        """Continue from the state of a checkpoint."""
         self._examples, self._seconds = standing.progress.examples, standing.eval_seconds
         self._solved_at = standing.solved_at
 
     def standing(self, progress: Progress, reported: dict[str, float]) -> Standing:
-        """Return how the run stands, and what it reported last."""
+        """Return the state of the run, with its last report."""
         return Standing(progress=progress, reported=reported, solved_at=self._solved_at, eval_seconds=self._seconds)
 
     def validate(self, engine: Engine, examples: int) -> dict[str, Evaluation]:
-        """Ask the validation questions after so many training examples."""
+        """Evaluate on the validation split. examples: the training examples so far."""
         self._examples = examples
-        found = self._ask(VALIDATION, engine, self._trial.validation_examples)
+        found = self._evaluate(VALIDATION, engine, self._trial.validation_examples)
         if self._solved_at is None and found.metrics["accuracy"] >= self._trial.evaluation.solved_accuracy:
             self._solved_at = examples
         return {VALIDATION: found}
 
     def is_reached(self, goal_accuracy: float | None, engine: Engine, validated: dict[str, Evaluation]) -> bool:
-        """True when the whole validation split says what its first part said, so that no lucky part ends a run."""
+        """True when the complete validation split confirms the result of its first part, which may be luck."""
         if goal_accuracy is None or validated[VALIDATION].metrics["accuracy"] < goal_accuracy:
             return False
-        whole = self._trial.data.eval_examples
-        if whole == self._trial.validation_examples:
+        complete = self._trial.data.eval_examples
+        if complete == self._trial.validation_examples:
             return True
-        return self._ask(VALIDATION, engine, whole).metrics["accuracy"] >= goal_accuracy
+        return self._evaluate(VALIDATION, engine, complete).metrics["accuracy"] >= goal_accuracy
 
     def grade(self, engine: Engine) -> dict[str, Evaluation]:
-        """Ask all questions of the test split and of the further ones."""
+        """Evaluate on all questions of the test split and of the additional ones."""
         splits = (TEST, *self._trial.data.eval_splits)
-        return {split: self._ask(split, engine, self._trial.data.eval_examples) for split in splits}
+        return {split: self._evaluate(split, engine, self._trial.data.eval_examples) for split in splits}
 
     def metrics(self, evaluations: dict[str, Evaluation]) -> dict[str, float]:
-        """Return what is reported of evaluations, and of all that were so far."""
+        """Return the metrics of some evaluations, and of all evaluations so far."""
         metrics = {"eval_seconds": self._seconds}
         if self._solved_at is not None:
             metrics["examples_until_solved"] = float(self._solved_at)
@@ -81,8 +81,8 @@ class Evaluations:
             metrics |= {on_split(split, name): value for name, value in evaluation.metrics.items()}
         return metrics
 
-    def _ask(self, split: str, engine: Engine, examples: int) -> Evaluation:
-        """Ask the first so many questions of a split, as many at a time as memory has allowed so far. Raises
+    def _evaluate(self, split: str, engine: Engine, examples: int) -> Evaluation:
+        """Evaluate on the first questions of a split, with the largest batch that has fitted in memory so far. Raises
         OutOfMemoryError (see evaluate)."""
         started, file = time.perf_counter(), self.files[split]
         model: torch.nn.Module | VllmReplies = engine.model
@@ -93,6 +93,6 @@ class Evaluations:
             found = evaluate(model, self._grading, file, examples, self._at_once)
         if found.asked_at_once < self._at_once:
             self._at_once = found.asked_at_once
-            self._note("adapted", self._examples, f"{found.shortage}; goes on with {self._at_once}")
+            self._note("adapted", self._examples, f"{found.shortage}; continues with {self._at_once}")
         self._seconds += time.perf_counter() - started
         return found

@@ -1,7 +1,7 @@
-"""One run from end to end: its method is carried out, and the model that it returns is graded.
+"""Carries out one run: runs its method, and grades the resulting model.
 
-In one process or in several that train together. It knows neither Ray nor MLflow: it is handed tokenised datasets and
-functions that take what it says.
+It runs in one process or in several that train together. It uses neither Ray nor MLflow: its input is tokenised
+datasets and functions that receive its messages.
 """
 
 from contextlib import ExitStack
@@ -22,8 +22,8 @@ from showhow.training.loop import Progress
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: whether by reaching its goal, the grade of each test question in the dataset's order, and sample
-    replies by split."""
+    """The outcome of a run: whether it reached its goal, the grade of each test question in the dataset's order, and
+    sample replies by split."""
 
     reached_goal: bool
     grades: tuple[bool, ...]
@@ -31,10 +31,10 @@ class Outcome:
 
 
 def fine_tune(run: Assignment, report: Report, note: Note = unheard, stage: HearStage = unseen) -> Outcome:
-    """Carry out one run, from its latest checkpoint on where it has one, reporting metrics (names as in metrics.py)
-    after each evaluation and at the end. The processes that train together all call it, and all report the same.
+    """Carry out one run, from its latest checkpoint if it has one, and report metrics (names as in metrics.py) after
+    each evaluation and at the end. The processes that train together all call it, and all report the same.
 
-    Raises TrialError when it cannot go on, OutOfMemoryError when the run finds no room as it is laid out, and OSError
+    Raises TrialError when it cannot continue, OutOfMemoryError when the run does not fit with its layout, and OSError
     when a checkpoint cannot be written."""
     job = Job.of(run, Listeners(report, note, stage))
     with ExitStack() as stack:
@@ -44,12 +44,12 @@ def fine_tune(run: Assignment, report: Report, note: Note = unheard, stage: Hear
 
 
 def _carried_out(method: Method, bench: RunBench) -> StagedModel:
-    """Run a method. What one that is not ours raises is a fault of its trial."""
+    """Run a method. An error in a user's method is a fault of its trial."""
     try:
         model = method.run(bench, bench.prepared)
     except (TrialError, OSError, MemoryError):
         raise
-    except UserError as error:  # of data that the method made; the other runs may go on
+    except UserError as error:  # from the method's data; the other runs may continue
         raise TrialError(str(error)) from error
     except Exception as error:
         if type(method).__module__.startswith("showhow."):
@@ -63,7 +63,7 @@ def _carried_out(method: Method, bench: RunBench) -> StagedModel:
 
 
 def _graded(job: Job, model: StagedModel, ending: Ending | None, stack: ExitStack) -> Outcome:
-    """Grade the model on the test split and the further ones, save its weights, and report for the last time."""
+    """Grade the model on the test split and the additional ones, save its weights, and make the last report."""
     evaluations, engine = job.evaluations, job.models.engine(model)
     if ending is None or ending.address != model.address:
         ending = _ending_of(job, model, stack)
@@ -75,12 +75,12 @@ def _graded(job: Job, model: StagedModel, ending: Ending | None, stack: ExitStac
 
 
 def _ending_of(job: Job, model: StagedModel, stack: ExitStack) -> Ending:
-    """Validate a model that no watched training has left as it is."""
+    """Validate a model that is not the result of the last watched training."""
     run, evaluations, engine, spent = job.run, job.evaluations, job.models.engine(model), job.data.budget.spent
     nothing = Progress(0, 0, 0.0, float("nan"), 0.0, 0.0, 0.0, 0.0)
     validated = evaluations.validate(engine, spent.examples)
     metrics = reported(nothing, spent) | evaluations.metrics(validated)
-    progress = replace(nothing, examples=spent.examples)  # not before the checkpoints of what was watched
+    progress = replace(nothing, examples=spent.examples)  # not before the checkpoints of watched training
     checkpoints = stack.enter_context(Checkpoints(run, engine.model, model.address))
     reached = evaluations.is_reached(run.goal_accuracy, engine, validated)
     return Ending(model.address, metrics, reached, progress, checkpoints)

@@ -1,4 +1,4 @@
-"""What the parts of a bench share: the run, who hears of it, its data, its models, and its ledger."""
+"""What the parts of a bench share: the run, its listeners, data, models and budget."""
 
 import time
 from collections.abc import Callable
@@ -24,21 +24,21 @@ T = TypeVar("T")
 Report = Callable[[dict[str, float]], None]
 
 
-# Takes a stage that a run has used: operation, address, whether it was there already, its cost, and seconds.
+# Receives a stage that a run has used: operation, address, whether it existed already, its cost, and seconds.
 HearStage = Callable[[str, str, bool, Spent, float], None]
 
 
 def unheard(_kind: str, _examples: int, _text: str) -> None:
-    """Take a note and do nothing with it."""
+    """Ignore a note."""
 
 
 def unseen(_operation: str, _address: str, _is_reused: bool, _spent: Spent, _seconds: float) -> None:
-    """Take a stage and do nothing with it."""
+    """Ignore a stage."""
 
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who hears of a run: its metrics, what happens to it, the stages that it uses."""
+    """Receive the metrics, the notes and the stages of a run."""
 
     report: Report
     note: Note = unheard
@@ -87,7 +87,7 @@ class Job:
         self.data.budget.charge(kind, spent)
 
     def made(self, operation: str, make: Callable[[], tuple[Dataset, ...]]) -> tuple[Dataset, ...]:
-        """Make data: the first process alone, then the others find them there; and report the stage of each."""
+        """Make data in the first process, then open them in the others; and report the stage of each."""
         started = time.perf_counter()
         found = first_alone(make)
         seconds = (time.perf_counter() - started) / len(found)
@@ -97,7 +97,7 @@ class Job:
 
 
 def first_alone(make: Callable[[], T]) -> T:
-    """Let the first of the processes that train together make something, and then the others find it there."""
+    """Make something in the first of the processes that train together, and then open it in the others."""
     made = make() if rank() == 0 else None
     agreed(0.0)
     return make() if made is None else made

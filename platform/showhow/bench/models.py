@@ -1,4 +1,4 @@
-"""Models in a trial's process: built, laid out on its devices, one at a time."""
+"""The models in a trial's process: builds them and puts them on its devices, one at a time."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -21,18 +21,18 @@ from showhow.training.tokens import SpecialTokens
 
 @dataclass(frozen=True)
 class StagedModel:
-    """A model by what made it. weights: the folder that they lie in; None: as it is built."""
+    """A model, addressed by what made it. weights: their folder; None: those it is built with."""
 
     address: str
     weights: Path | None = None
 
 
 class Models:
-    """Builds the models of a run and holds one engine at a time: two would not fit where one does."""
+    """Builds the models of a run and has one engine at a time: where one fits, two may not."""
 
     def __init__(self, run: Assignment, special: SpecialTokens) -> None:
         self._run, self._special = run, special
-        self._held: tuple[str, Engine] | None = None
+        self._current: tuple[str, Engine] | None = None
         self._save: Callable[[], None] | None = None
 
     @property
@@ -48,7 +48,7 @@ class Models:
         return StagedModel(fingerprint({"operation": "start", **made_of}))
 
     def build(self) -> torch.nn.Module:
-        """Return the run's model as it is at the start. Raises TrialError and OutOfMemoryError."""
+        """Return the run's model before any training. Raises TrialError and OutOfMemoryError."""
         self.release()
         trial, layout = self._run.trial, self._run.layout
         with memory_needed_for("building the model"), self._sharded_while_built():
@@ -57,37 +57,38 @@ class Models:
             )
 
     def lay_out(self, module: torch.nn.Module, model: StagedModel) -> Engine:
-        """Return a new engine for a built model, with the weights of `model`, and hold it. Raises OutOfMemoryError."""
+        """Return a new engine for a built model, with the weights of `model`; it becomes the current one. Raises
+        OutOfMemoryError."""
         with memory_needed_for("laying out the model and its optimizer"):
             engine = _engine(module, self._run.trial.recipe, self._run.layout)
             if model.weights is not None:
                 weights = read_weights(model.weights)
                 if weights is None:
-                    raise TrialError(f"{model.weights} holds no complete weights; delete it and run the study again")
+                    raise TrialError(f"{model.weights} contains no complete weights; delete it and run the study again")
                 engine.load_weights(lambda name: weights[name.partition("/")[2]])
-        self._held = (model.address, engine)
+        self._current = (model.address, engine)
         return engine
 
-    def hold(self, address: str, engine: Engine, save: Callable[[], None]) -> None:
-        """Note that an engine now has another model, which `save` writes if its place is needed."""
-        self._held, self._save = (address, engine), save
+    def set_current(self, address: str, engine: Engine, save: Callable[[], None]) -> None:
+        """Make a trained model the current one; `save` writes its weights before another replaces it."""
+        self._current, self._save = (address, engine), save
 
     def engine(self, model: StagedModel) -> Engine:
-        """Return an engine that has a model: the one held, or a new one."""
-        if self._held is not None and self._held[0] == model.address:
-            return self._held[1]
+        """Return an engine with a model: the current or a new one."""
+        if self._current is not None and self._current[0] == model.address:
+            return self._current[1]
         return self.lay_out(self.build(), model)
 
     def release(self) -> None:
-        """Let go of the engine held."""
+        """Free the current engine."""
         if self._save is not None:
             self._save()
         self._save = None
-        if self._held is not None:
-            self._held = None
+        if self._current is not None:
+            self._current = None
             give_back_memory()
 
-    # DeepSpeed takes long to load, and small runs never need it.
+    # DeepSpeed is slow to import, and small runs never need it.
 
     def _sharded_while_built(self) -> AbstractContextManager[None]:
         if self._run.layout.needs_deepspeed:

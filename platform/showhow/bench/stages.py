@@ -1,7 +1,7 @@
-"""Stages that leave models: where they lie, what they cost, who makes one.
+"""Stages that make models: their folders, their costs, and claims to make one.
 
 A stage is a folder named by its address. `stage.json` is written last, so its existence means that the stage is
-finished; one without is under way or was interrupted, and whoever claims it next resumes it from its last checkpoint.
+finished; one without it is running or was interrupted, and its next claimant resumes it from its last checkpoint.
 """
 
 import time
@@ -25,7 +25,7 @@ _WAIT, _OURS, _FINISHED = 0, 1, 2
 
 
 class StageRecord(BaseModel):
-    """A finished stage: what was done to what, its cost, and how many models it left."""
+    """A finished stage: its operation, settings, inputs, cost, and how many models it made."""
 
     model_config = STRICT
 
@@ -40,7 +40,7 @@ class StageRecord(BaseModel):
 
     @property
     def spent(self) -> Spent:
-        """What everybody who uses the stage is charged."""
+        """The charge to every run that uses the stage."""
         return Spent(self.examples, self.tokens, self.flops)
 
 
@@ -51,7 +51,7 @@ class Stages:
         self._folder = folder
 
     def address(self, operation: str, version: int, settings: dict[str, Any], inputs: tuple[str, ...]) -> str:
-        """Return what names a stage: a hash of what is computed, never of where, when or on how many devices."""
+        """Return the address of a stage: a hash of what is computed, never of where, when or on how many devices."""
         return fingerprint({"operation": operation, "version": version, "settings": settings, "inputs": [*inputs]})
 
     def path(self, address: str) -> Path:
@@ -59,28 +59,28 @@ class Stages:
         return self._folder / address
 
     def model(self, address: str, number: int) -> Path:
-        """Return the folder of one of the models that a stage left."""
+        """Return the folder of one of the models that a stage made."""
         return self.path(address) / f"model-{number}"
 
     def finished(self, address: str) -> StageRecord | None:
-        """Return the record of a finished stage; None for any other, and where the record was cut."""
+        """Return the record of a finished stage; None for any other, and where the record is cut off."""
         try:
             return StageRecord.model_validate_json((self.path(address) / _RECORD).read_bytes(), strict=True)
         except (FileNotFoundError, ValidationError):
             return None
 
     def finish(self, address: str, record: StageRecord) -> None:
-        """Note that a stage is finished; call it when all that it leaves is written."""
+        """Mark a stage as finished; call it after all its files are written."""
         if rank() == 0:
             with atomic_file(self.path(address) / _RECORD) as partial:
                 partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        agreed(0.0)  # nobody reads it before it is there
+        agreed(0.0)  # no process reads it before it exists
 
     @contextmanager
     def claimed(self, address: str) -> Iterator[bool]:
         """Wait until a stage is finished or ours to make; yield whether it is ours."""
         with Claim(self.path(address)) as claim:
-            # The first process looks for all of them, again and again: one long wait would be taken for a dead peer.
+            # The first process polls for all of them: one long wait would look like a dead process.
             while (state := int(agreed(self._look(address, claim)))) == _WAIT:
                 time.sleep(_LOOK_SECONDS)
             yield state == _OURS

@@ -1,5 +1,4 @@
-"""The stage `train`: watched, as the training of a run that reports and may be stopped, or as a stage that several runs
-may share."""
+"""The stage `train`: watched (it reports and may be stopped), or unwatched, as a stage that several runs may share."""
 
 import shutil
 from collections.abc import Iterator
@@ -25,13 +24,13 @@ from showhow.training.model import is_seq2seq
 from showhow.training.ranks import rank
 from showhow.training.weights import weights_of
 
-_STATE = "state"  # the folder in a stage's from which an interrupted one resumes
-_VERSION = 1  # raise it when the same training would leave another model
+_STATE = "state"  # the subfolder from which an interrupted stage resumes
+_VERSION = 1  # increase it when the same training would give another model
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a model is to be trained on. examples: at most so many, below 1 a share of the whole budget (None: what the
+    """What a model is trained on. examples: the most it sees, below 1 as a share of the total budget (None: what the
     budget leaves)."""
 
     data: Dataset
@@ -41,7 +40,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a watched training ended: its last metrics, not yet reported, and whether it had reached the goal."""
+    """The end of a watched training: its last metrics, not yet reported, and whether it reached the goal."""
 
     address: str
     metrics: dict[str, float]
@@ -52,7 +51,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class _Course:
-    """A training about to begin, or to resume: `since` tells how far it had come."""
+    """A training that is ready to start, or to resume from `since`."""
 
     engine: Engine
     source: Source
@@ -62,11 +61,11 @@ class _Course:
 
     @property
     def examples(self) -> int:
-        """Training examples to see in all."""
+        """The total number of training examples."""
         return self.recipe.max_examples or 0
 
     def steps(self, job: Job, every: int) -> Iterator[Progress]:
-        """Train, and yield the progress every so many examples."""
+        """Train, and yield the progress after every `every` examples."""
         since = None if self.since is None else self.since.progress
         first = 0 if since is None else since.examples // self.recipe.batch_size
         batches = training_batches(self.source, job.run.layout.micro_batch_size, first)
@@ -74,8 +73,8 @@ class _Course:
 
 
 def train_watched(job: Job, model: StagedModel, lesson: Lesson, stack: ExitStack) -> tuple[StagedModel, Ending]:
-    """Train as a run does that is reported, stopped, saved and resumed, until its goal or the end of its budget. The
-    metrics of the last report are left to whoever grades the model."""
+    """Train a run, with reports, stopping, checkpoints and resuming, until its goal or the end of its budget. The
+    caller, who grades the model, makes the last report."""
     run, evaluations, offset = job.run, job.evaluations, job.data.budget.spent
     settings = _settings(job, lesson) | {"spent": asdict(offset)}
     address = job.stages.address("train", _VERSION, settings, _inputs(model, lesson))
@@ -94,26 +93,26 @@ def train_watched(job: Job, model: StagedModel, lesson: Lesson, stack: ExitStack
         job.listeners.report(metrics)
         course.checkpoints.save_if_due(course.engine, evaluations.standing(progress, metrics))
     if ending is None:
-        raise TrialError("the checkpoint is of the end of the training, of which nobody heard; run the study again")
+        raise TrialError("the checkpoint is of the end of a training that was not reported; run the study again")
     spent = Spent(ending.progress.examples, ending.progress.tokens, ending.progress.flops)
     job.charge("training", spent)
     job.listeners.stage("train", address, False, spent, ending.progress.train_seconds)
     trained, standing = StagedModel(address, job.stages.model(address, 0)), Standing(progress=ending.progress)
-    job.models.hold(address, course.engine, lambda: _save(job, course.engine, trained, standing))
+    job.models.set_current(address, course.engine, lambda: _save(job, course.engine, trained, standing))
     return trained, ending
 
 
 def _resume(job: Job, before: Standing, offset: Spent) -> None:
-    job.evaluations.go_on(before)
+    job.evaluations.resume(before)
     seen = offset.examples + before.progress.examples
     job.listeners.note("resumed", seen, f"resumes from the checkpoint after {seen:,} examples")
-    job.listeners.report(before.reported)  # who was to hear it may have been gone by then
+    job.listeners.report(before.reported)  # it may not have arrived before
 
 
 def _begin(
     job: Job, model: StagedModel, lesson: Lesson, stack: ExitStack, address: str, folder: Path | None = None
 ) -> _Course:
-    """Build a model, lay it out, and take the state of its latest checkpoint, in the run's folder or another."""
+    """Build a model, put it on its devices, and load its latest checkpoint, in the run's folder or another."""
     module = job.models.build()
     checkpoints = stack.enter_context(Checkpoints(job.run, module, address, folder))
     engine = job.models.lay_out(module, model)
@@ -124,11 +123,11 @@ def _begin(
 
 
 def train_stage(job: Job, model: StagedModel, lesson: Lesson, keep: int) -> tuple[StagedModel, ...]:
-    """Train as a stage that runs share: made once, by one of them, and resumed where that was interrupted. Every run
-    that uses it is charged."""
+    """Train as a stage that runs share: made once, by one of them, and resumed if it was interrupted. Every run that
+    uses it is charged."""
     settings = _settings(job, lesson) | {"keep": keep, "examples": lesson.examples}
     if not _is_within(job.data.budget, lesson.examples):
-        settings["spent"] = asdict(job.data.budget.spent)  # by which it ends
+        settings["spent"] = asdict(job.data.budget.spent)  # it ends by the budget
     inputs = _inputs(model, lesson)
     address = job.stages.address("train", _VERSION, settings, inputs)
     with job.stages.claimed(address) as is_ours:
@@ -136,7 +135,7 @@ def train_stage(job: Job, model: StagedModel, lesson: Lesson, keep: int) -> tupl
             record = StageRecord(operation="train", settings=settings, inputs=inputs, models=keep)
             job.stages.finish(address, _train_unwatched(job, model, lesson, address, record))
             if rank() == 0:
-                shutil.rmtree(job.stages.path(address) / _STATE, ignore_errors=True)  # nobody resumes it any more
+                shutil.rmtree(job.stages.path(address) / _STATE, ignore_errors=True)  # no longer needed to resume
     found = job.stages.finished(address)
     if found is None:
         raise TrialError(f"{job.stages.path(address)} was removed while it was needed; run the study again")
@@ -148,7 +147,7 @@ def train_stage(job: Job, model: StagedModel, lesson: Lesson, keep: int) -> tupl
 
 
 def _train_unwatched(job: Job, model: StagedModel, lesson: Lesson, address: str, record: StageRecord) -> StageRecord:
-    """Train, saving the model at as many points as the record says, evenly apart."""
+    """Train, and save the model at evenly spaced points, as many as the record has models."""
     with ExitStack() as stack:
         course = _begin(job, model, lesson, stack, address, job.stages.path(address) / _STATE)
         steps, batch = course.examples // course.recipe.batch_size, course.recipe.batch_size
@@ -158,7 +157,7 @@ def _train_unwatched(job: Job, model: StagedModel, lesson: Lesson, address: str,
             )
         for progress in course.steps(job, max(1, steps // record.models) * batch):
             standing = Standing(progress=progress)
-            # The point to which it is nearest. Where several are, the last one stays.
+            # The nearest point; of several models for one point the last remains.
             number = max(1, round(progress.examples * record.models / (steps * batch))) - 1
             _save(job, course.engine, StagedModel(address, job.stages.model(address, number)), standing)
             course.checkpoints.save_if_due(course.engine, standing)
@@ -168,14 +167,14 @@ def _train_unwatched(job: Job, model: StagedModel, lesson: Lesson, address: str,
 
 
 def _is_within(budget: Budgeted, wanted: float | None) -> bool:
-    """True where a training ends by what is wanted, however much was spent before."""
+    """True where a training ends by its wanted examples, whatever was spent before."""
     if wanted is None or (wanted >= 1 and budget.unit != "examples"):
         return False
     return (wanted * budget.amount if wanted < 1 else wanted) <= budget.left
 
 
 def reported(progress: Progress, offset: Spent) -> dict[str, float]:
-    """Return a progress as metrics, on top of what the run had spent before."""
+    """Return a progress as metrics, added to what the run had spent before."""
     metrics = {name: float(value) for name, value in asdict(progress).items()}
     return metrics | {name: metrics[name] + float(value) for name, value in asdict(offset).items() if value}
 
@@ -202,8 +201,8 @@ def _source(job: Job, engine: Engine, lesson: Lesson) -> Source:
 
 
 def _until(job: Job, source: Source, engine: Engine, wanted: float | None) -> Recipe:
-    """Return the recipe with the examples that the budget leaves in its unit, and not more than are wanted: as many
-    whole batches, in the order in which they come, as do not exceed it. Raises TrialError where it leaves not one."""
+    """Return the recipe with the examples that the budget leaves, at most those that are wanted: the largest number of
+    full batches, in their order, within both. Raises TrialError where that is none."""
     recipe, budget = source.recipe, job.data.budget
     allowed, most = budget.room(wanted)
     examples = int(min(allowed, most)) if budget.unit == "examples" else 0
@@ -213,13 +212,13 @@ def _until(job: Job, source: Source, engine: Engine, wanted: float | None) -> Re
     if examples < recipe.batch_size:
         raise TrialError(
             f"the budget of {budget.amount:,.6g} {budget.unit} leaves {max(allowed, 0):,.6g}, which is less than "
-            f"one batch of {recipe.batch_size:,} examples; raise budget.amount, or let earlier stages take less of it"
+            f"one batch of {recipe.batch_size:,} examples; raise budget.amount, or spend less of it in earlier stages"
         )
     return recipe.model_copy(update={"max_examples": examples})
 
 
 def _batches_within(source: Source, tokens: float, most: float) -> int:
-    """Count the batches of a training whose tokens together do not exceed a number, at most so many."""
+    """Return how many batches, in their order, have at most `tokens` tokens together; at most `most`."""
     lengths = source.lengths
     for batches, rows in enumerate(source.order()):
         tokens -= int(lengths[rows].sum())
@@ -229,7 +228,7 @@ def _batches_within(source: Source, tokens: float, most: float) -> int:
 
 
 def _save(job: Job, engine: Engine, model: StagedModel, standing: Standing) -> None:
-    """Write the weights of a watched training whose engine must make place for another."""
+    """Write the weights of a trained model."""
     run = job.run.model_copy(update={"keep_weights": True})
     with Checkpoints(run, engine.model, model.address, model.weights) as checkpoints:
         checkpoints.save_weights(engine, standing)

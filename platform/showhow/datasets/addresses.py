@@ -1,5 +1,5 @@
-"""How datasets that are made of others are addressed: by operation, version, settings and inputs; of a function by its
-name and all that is bound to it. Pure."""
+"""The addresses of derived datasets: hashes of operation, version, settings and inputs. A function counts by its name
+and bound values. Pure."""
 
 import functools
 import inspect
@@ -20,28 +20,28 @@ def address_of(derivation: Derivation) -> str:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return a function's place: module and name; of a partial one that of the function inside."""
+    """Return a function's module and name; for a partial, those of its function."""
     inner = function.func if isinstance(function, functools.partial) else function
     return f"{inner.__module__}.{inner.__qualname__}"
 
 
 def settings_of(function: Callable[..., Any]) -> dict[str, Json]:
-    """Return what names a function: its place, the settings of the method that it belongs to, and what is bound to it,
-    by partial, as defaults or from the function around it; and of a lambda, whose place others share, what it does.
+    """Return what identifies a function: its module and name, the settings of its method, and the values bound to it by
+    partial, as defaults or in its closure; for a lambda, whose name is not unique, also its code.
 
-    Raises TrialError where it depends on something that cannot be written down."""
+    Raises TrialError where it depends on something that cannot be serialised."""
     settings: dict[str, Json] = {}
     inner = function
     if isinstance(function, functools.partial):
         settings["bound"] = [*map(_json, function.args), {name: _json(one) for name, one in function.keywords.items()}]
         inner = function.func
     if not inspect.isroutine(inner):
-        raise TrialError(f"{inner!r} is no plain function, so it cannot be addressed; write a function or a method")
+        raise TrialError(f"{inner!r} is not a function, so it has no address; write a function or a method")
     owner = getattr(inner, "__self__", None)
     if isinstance(owner, BaseModel):
         settings["method"] = owner.model_dump(mode="json")
     elif inspect.ismethod(inner) and not isinstance(owner, type):
-        raise TrialError(f"{name_of(inner)} belongs to {owner!r}; only a method, a task or a loss can be addressed")
+        raise TrialError(f"{name_of(inner)} belongs to {owner!r}; only a method, a task or a loss has an address")
     return {"function": name_of(function), **settings, **(_own_settings(inner) if inspect.isfunction(inner) else {})}
 
 
@@ -59,7 +59,7 @@ def _own_settings(function: FunctionType) -> dict[str, Json]:
 
 
 def _code(code: CodeType) -> str:
-    """Return what tells a function's code from another's, wherever it stands."""
+    """Return a hash of a function's code, independent of its place in a file."""
     constants = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
     return fingerprint([code.co_code.hex(), [*code.co_names], *constants])
 
@@ -71,4 +71,4 @@ def _json(value: Any) -> Json:
         return value
     if inspect.isfunction(value) or inspect.ismethod(value):
         return settings_of(value)
-    raise TrialError(f"a function is bound to {value!r}; bind numbers, texts or a method, so that it can be addressed")
+    raise TrialError(f"a function is bound to {value!r}, which has no address; bind numbers, texts or a method")

@@ -1,7 +1,7 @@
-"""Claims: of several processes that need the same thing made, on machines that share a disk, one makes it at a time.
+"""Claims: when several processes, on machines that share a disk, need the same result, one makes it at a time.
 
-A claim is a small file beside what is made. Its owner changes it every few seconds; one that has not changed for a
-while, by the clock of who waits, is of a dead owner and expires, at once where that was a process of this machine.
+A claim is a small file next to the result. Its owner changes it every few seconds. A claim that has not changed for a
+while, by the clock of a waiting process, expires; that of a dead process of this machine expires immediately.
 """
 
 import json
@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.2
 
 
 class Claim:
-    """An attempt to be the one that makes what lies at a path. As a context it lets go at its end."""
+    """A claim to make the result at a path. As a context manager it is released at its end."""
 
     def __init__(self, path: Path, expiry_seconds: float = EXPIRY_SECONDS) -> None:
         self._file = path.with_name(f".{path.name}.claim")
@@ -32,13 +32,13 @@ class Claim:
         self._heart: threading.Thread | None = None
 
     def attempt(self) -> bool:
-        """Return whether the claim is now ours. Call it again while it is another's: an expired one is broken."""
+        """Return whether the claim is now ours. Call it again while another has it: an expired claim is removed."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             if self._is_expired():
-                self._break()
+                self._remove_expired()
             return False
         os.close(descriptor)
         self._beat()
@@ -46,16 +46,16 @@ class Claim:
         self._heart.start()
         return True
 
-    def _break(self) -> None:
-        """Move an expired claim away; of several that wait one is the first, and another may have claimed since."""
+    def _remove_expired(self) -> None:
+        """Move an expired claim away, unless another process has done so or has made a new claim."""
         with suppress(OSError):
             if self._file.read_bytes() == self._seen:
-                broken = self._file.with_name(f"{self._file.name}.{self._owner}")
-                self._file.rename(broken)
-                broken.unlink()
+                expired = self._file.with_name(f"{self._file.name}.{self._owner}")
+                self._file.rename(expired)
+                expired.unlink()
 
     def release(self) -> None:
-        """Let go of the claim, if it is ours."""
+        """Release the claim, if it is ours."""
         if self._heart is not None:
             self._stopped.set()
             self._heart.join()
@@ -72,7 +72,7 @@ class Claim:
 
     def _keep_beating(self) -> None:
         while not self._stopped.wait(BEAT_SECONDS):
-            with suppress(OSError):  # a disk that is full or gone fails what is made, and says so there
+            with suppress(OSError):  # a full or missing disk raises an error where the result is written
                 self._beat()
 
     def _beat(self) -> None:
@@ -83,7 +83,7 @@ class Claim:
         try:
             content = self._file.read_bytes()
         except OSError:
-            return False  # it has just gone
+            return False  # it was just removed
         if content != self._seen:
             self._seen, self._since = content, time.monotonic()
         return _is_of_a_dead_process(content) or time.monotonic() > self._since + self._expiry_seconds
@@ -91,7 +91,7 @@ class Claim:
 
 @contextmanager
 def claimed(path: Path, made: Path) -> Iterator[bool]:
-    """Wait until what lies at `path` is made, which the file `made` shows, or is ours to make; yield whether it is
+    """Wait until the result at `path` exists, which the file `made` shows, or is ours to make; yield whether it is
     ours."""
     with Claim(path) as claim:
         while not made.exists():

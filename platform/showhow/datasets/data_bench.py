@@ -1,6 +1,6 @@
-"""The part of a bench that makes data: what a method may call while it prepares, before any model is there.
+"""The part of a bench that makes data: the calls for a method's `prepare`, before there is any model.
 
-In a trial's process the whole bench (bench/bench.py) makes its data through it too.
+In a trial's process the complete bench (bench/bench.py) makes its data by it too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,19 +39,19 @@ class DataBench:
         return Dataset.open(generate(spec, self.folder, on_cluster=self._on_cluster and is_large(spec)))
 
     def questions(self, split: str) -> Dataset:
-        """Return what a trained model is asked in an evaluation split, as the trial's method asks it."""
+        """Return the questions of an evaluation split, in the form of the trial's method."""
         data, method = self.problems(split), self._trial.method
         if type(method).asked is Method.asked:
             return data
         return self.map(data, partial(_asked, method=method), version=1)
 
     def map(self, data: Data, rows: Callable[[Row], Iterable[Row]], *, version: int) -> Dataset:
-        """See Bench. Raises TrialError where the function fails, or makes no row at all."""
+        """See Bench. Raises TrialError where the function fails, or makes no rows."""
         found = cast(Dataset, data)
         return derived.mapped(found, self.folder, rows, version, self._on_cluster and is_large(found.manifest.spec))
 
     def select(self, data: Data, keep: Callable[[Row], bool], *, version: int, balance: str | None = None) -> Dataset:
-        """See Bench. Raises TrialError where no row is kept."""
+        """See Bench. Raises TrialError where no row is selected."""
         return derived.selected(cast(Dataset, data), self.folder, keep, version, balance)
 
     def split(self, data: Data, parts: int, *, by: str | None = None) -> tuple[Dataset, ...]:

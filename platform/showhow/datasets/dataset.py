@@ -1,4 +1,4 @@
-"""A finished dataset on the disk, by rows: what a method calls data."""
+"""A finished dataset on disk, read as rows. Methods call it data."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _FIELDS = (*_TEXTS, "weight")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset's folder and its manifest. is_reused: it was there when it was asked for."""
+    """A dataset's folder and its manifest. is_reused: it existed before it was requested."""
 
     folder: Path
     manifest: Manifest
@@ -55,7 +55,7 @@ class Dataset:
 
 
 def rows_of(table: pa.Table, layout: TextFormat) -> Iterator[Row]:
-    """Yield the rows of a table; layout: how the targets of problems are laid out."""
+    """Yield the rows of a table; layout: the format of the targets of problems."""
     further = [name for name in table.column_names if name not in _FIELDS]
     for values in table.to_pylist():
         yield Row(
@@ -71,12 +71,12 @@ def rows_of(table: pa.Table, layout: TextFormat) -> Iterator[Row]:
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
-    """Return rows as a table. Raises ValueError where a column holds values of several kinds."""
+    """Return rows as a table. Raises ValueError where a column has values of several types."""
     columns: dict[str, Any] = {name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in _TEXTS}
     columns["weight"] = pa.array([row.weight for row in rows], pa.float32())
     for name in dict.fromkeys(name for row in rows for name in row.columns):
         try:
             columns[name] = pa.array([row.columns.get(name) for row in rows])
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ValueError(f'the column "{name}" holds values of several kinds: {error}') from None
+            raise ValueError(f'the column "{name}" has values of several types: {error}') from None
     return pa.table(columns)

@@ -1,8 +1,8 @@
-"""Datasets made of others: mapped, selected, split, mixed, or with a further column.
+"""Datasets derived from others: mapped, selected, split, mixed, or with additional columns.
 
-Each is addressed by what makes it: operation, version, settings and the fingerprints of its inputs. One that is there
-is not made again, and one that is made appears whole or not at all. Mapping is spread over a cluster by Ray Data, a
-shard a block; the bytes are the same wherever it is done.
+Each is addressed by what makes it: operation, version, settings and the fingerprints of its inputs. An existing one is
+not made again, and a new one appears complete or not at all. Ray Data spreads mapping over a cluster, a shard per
+block; the bytes are the same wherever it runs.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _SHARD_ROWS = 8192
 
 
 def mapped(data: Dataset, home: Path, rows: RowFunction, version: int, on_cluster: bool = False) -> Dataset:
-    """Return what a function makes of each row. Raises TrialError where it makes no row at all, or fails."""
+    """Return the rows that a function makes of each row. Raises TrialError where it makes none, or fails."""
     derivation = Derivation(operation="map", version=version, settings=settings_of(rows), inputs=(data.address,))
 
     def write(folder: Path) -> list[Block]:
@@ -48,21 +48,21 @@ def mapped(data: Dataset, home: Path, rows: RowFunction, version: int, on_cluste
 def selected(
     data: Dataset, home: Path, keep: Callable[[Row], bool], version: int, balance: str | None = None
 ) -> Dataset:
-    """Return the rows that a function keeps; balance: of each value of a column or field as many, the first ones.
-    Raises TrialError where none is kept."""
+    """Return the rows for which a function is true; balance: take the same number for each value of a column or field,
+    the first ones. Raises TrialError where there are none."""
     settings = {**settings_of(keep), "balance": balance}
     derivation = Derivation(operation="select", version=version, settings=settings, inputs=(data.address,))
 
     def write(folder: Path) -> list[Block]:
-        kept = [row for row in data.rows() if keep(row)]
-        return _write_rows(folder, kept if balance is None else balanced(kept, balance))
+        rows = [row for row in data.rows() if keep(row)]
+        return _write_rows(folder, rows if balance is None else balanced(rows, balance))
 
     return _made(home, derivation, data, write)
 
 
 def split(data: Dataset, home: Path, parts: int, by: str | None = None, seed: int = 0) -> tuple[Dataset, ...]:
-    """Return parts of sizes that differ by at most one: by a column or field, the lowest values first (of equal ones
-    the first row first), or at random, by the seed. Raises TrialError for a column that some rows do not have."""
+    """Return parts of sizes that differ by at most one: by a column or field, lowest values first (equal ones in
+    row order), or at random, by the seed. Raises TrialError for a column that some rows do not have."""
     rows: list[Row] = []
 
     def part(number: int) -> Dataset:
@@ -93,7 +93,7 @@ def mixed(parts: Mapping[str, Dataset], home: Path) -> Dataset:
 
 
 def with_columns(data: Dataset, home: Path, derivation: Derivation, columns: Mapping[str, Sequence[Column]]) -> Dataset:
-    """Return the rows with further columns, a value a row, in order."""
+    """Return the rows with additional columns, with a value per row, in order."""
 
     def write(folder: Path) -> list[Block]:
         names = [*columns]
@@ -105,7 +105,7 @@ def with_columns(data: Dataset, home: Path, derivation: Derivation, columns: Map
 
 
 def from_rows(rows: Sequence[Row], like: Dataset, home: Path, derivation: Derivation) -> Dataset:
-    """Return a dataset of some rows, of the same task, split and level as another."""
+    """Return a dataset of some rows, with the task, split and level of another."""
     return _made(home, derivation, like, lambda folder: _write_rows(folder, rows))
 
 

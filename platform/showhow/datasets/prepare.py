@@ -1,7 +1,7 @@
-"""Makes ready what the trials of a study read: every distinct dataset, generated once and tokenised once per tokenizer.
+"""Prepares the data of a study's trials: each distinct dataset is generated once, and tokenised once per tokenizer.
 
-Small datasets are made in this process, while the cluster's processes still start; large ones are spread over the
-cluster by Ray Data. Both take the same functions, so the bytes are the same.
+Small datasets are made in this process, while the cluster's processes still start; large ones by Ray Data on the
+cluster. Both use the same functions, so the bytes are the same.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ from showhow.sections.trial import Trial
 
 @dataclass(frozen=True)
 class Prepared:
-    """What one trial reads: tokenised shards and manifests by split, and the tokenizer."""
+    """The data of one trial: tokenised shards and manifests by split, and the tokenizer."""
 
     shards: dict[str, str]
     tokenizer: str
@@ -33,24 +33,24 @@ class Prepared:
 
 
 class Preparation:
-    """The datasets of a study, made when a trial first needs them and shared by all that need the same."""
+    """The datasets of a study, made when a trial first needs them and shared by all trials."""
 
     def __init__(self, home: Path, say: Callable[[str], None]) -> None:
-        """`home`: the folder of all studies, reachable from every process of the cluster. `say` takes lines about
+        """`home`: the folder of all studies, reachable from every process of the cluster. `say` prints lines about
         progress."""
         self._home, self._say = home, say
-        # While trials hold the cluster's processors, Ray Data would wait for them for ever.
+        # While trials occupy the cluster's processors, Ray Data would wait forever.
         self.may_use_cluster = True
         self._ready: dict[tuple[str, str, str, int], str] = {}
         self._tokenizers: dict[str, StudyTokenizer] = {}
         self._summaries: dict[str, dict[str, Json]] = {}
 
     def prepare(self, trials: Iterable[Trial]) -> None:
-        """Make everything that these trials read. Raises UserError when a dataset cannot be made or is corrupt."""
+        """Make all data of these trials. Raises UserError when a dataset cannot be made or is corrupt."""
         self._make((trial, split) for trial in trials for split in trial.splits)
 
     def prepare_small(self, trials: Iterable[Trial]) -> None:
-        """Make what these trials read and what needs no cluster. Raises UserError like `prepare`."""
+        """Make the data of these trials that needs no cluster. Raises UserError like `prepare`."""
         reads = ((trial, split) for trial in trials for split in trial.splits)
         self._make((trial, split) for trial, split in reads if not is_large(trial.dataset(split)))
 
@@ -63,7 +63,7 @@ class Preparation:
             self._ready[key] = self._prepare_one(trial, split)
 
     def of(self, trial: Trial) -> Prepared:
-        """Return what a trial reads."""
+        """Return the data of a trial."""
         self.prepare([trial])
         shards = {split: self._ready[self._key(trial, split)] for split in trial.splits}
         words = self._tokenizer(trial)
@@ -71,8 +71,8 @@ class Preparation:
         return Prepared(shards, str(self._tokenizer_path(words)), manifests)
 
     def _summary(self, trial: Trial, tokens: str) -> dict[str, Json]:
-        """Return what the tracker shows of a dataset; the rest stands in its manifest, to which `path` leads."""
-        if tokens not in self._summaries:  # every run asks, and hundreds read the same
+        """Return what the tracker shows of a dataset; the rest is in its manifest, in the folder `path`."""
+        if tokens not in self._summaries:  # hundreds of runs may read the same dataset
             lengths, folder = read_lengths(Path(tokens)), Path(tokens).parent
             manifest = Manifest.read(folder)
             if manifest is None:
@@ -104,7 +104,7 @@ class Preparation:
         return str(tokens_of(_data_of(trial.method, bench, split), trial, self._tokenizer(trial)))
 
     def _tokenizer(self, trial: Trial) -> StudyTokenizer:
-        # Levels share one tokenizer, so that they differ in nothing but the explanation.
+        # Levels share one tokenizer, so that they differ only in the explanation.
         tasks = sorted({trial.dataset(split).task for split in trial.splits}, key=lambda task: task.model_dump_json())
         key = trial.model.model_dump_json(include={"kind", "name", "questions"}) + "".join(
             task.model_dump_json() for task in tasks
@@ -121,7 +121,7 @@ class Preparation:
 
 
 def tokens_of(data: Dataset, trial: Trial, words: StudyTokenizer) -> Path:
-    """Return the tokenised file of a dataset that a trial reads, written unless it is there. Raises UserError where too
+    """Return the tokenised file of a trial's dataset, and write it if it does not exist. Raises UserError where too
     many rows are too long."""
     room = None
     if isinstance(trial.model, PretrainedModel):
@@ -130,7 +130,7 @@ def tokens_of(data: Dataset, trial: Trial, words: StudyTokenizer) -> Path:
 
 
 def _data_of(method: Method, bench: DataBench, split: str) -> Dataset:
-    """Return what a trial reads in a split. Whatever a method that is not ours raises is for its author to mend."""
+    """Return the dataset of a split. An error in a user's method becomes a UserError, for its author to fix."""
     try:
         data = method.prepare(bench) if split == TRAIN else bench.questions(split)
     except TrialError as error:
@@ -151,6 +151,6 @@ def _data_of(method: Method, bench: DataBench, split: str) -> Dataset:
 
 
 def _makes_its_own(method: Method, split: str) -> bool:
-    """True where a method's data are not just the task's problems, which all such methods share."""
+    """True where a method makes its own data; all other methods share the task's problems."""
     kind = type(method)
     return kind.prepare is not Method.prepare if split == TRAIN else kind.asked is not Method.asked

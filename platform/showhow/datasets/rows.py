@@ -1,4 +1,4 @@
-"""What becomes of rows when data are selected, split and mixed. Pure: how they are stored is left to others."""
+"""Selects, splits and mixes rows in memory. Pure: other modules read and write files."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,37 +15,37 @@ class Rows(Protocol):
 
     @property
     def address(self) -> str:
-        """What names them."""
+        """The fingerprint of the data."""
 
     def rows(self) -> Iterator[Row]:
         """Yield them in order."""
 
 
 def explanation_of(target: str, answer: str, layout: TextFormat) -> str:
-    """Return what stands before the answer in a problem's target."""
+    """Return the text before the answer in a problem's target."""
     ending = layout.answer_prefix + answer
     return target.removesuffix(ending).removesuffix(layout.step_separator) if target.endswith(ending) else ""
 
 
 def balanced(rows: Sequence[Row], column: str) -> list[Row]:
-    """Return as many rows of each value of a column or field, the first ones."""
+    """Return the same number of rows for each value of a column or field, the first ones."""
     groups: defaultdict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.value(column)].append(row)
     least = min(map(len, groups.values()), default=0)
     taken: Counter[Any] = Counter()
-    kept = []
+    chosen = []
     for row in rows:
         value = row.value(column)
         taken[value] += 1
         if taken[value] <= least:
-            kept.append(row)
-    return kept
+            chosen.append(row)
+    return chosen
 
 
 def ordered(data: Rows, by: str | None, seed: int) -> list[Row]:
-    """Return rows in the order in which they are split: by a column or field, the lowest values first (of equal ones
-    the first row first), or at random, by the seed. Raises TrialError for a column that some rows do not have."""
+    """Return rows in the order for splitting: by a column or field, lowest values first (equal ones in row order), or
+    at random, by the seed. Raises TrialError for a column that some rows do not have."""
     rows = [*data.rows()]
     if by is None:
         rng_for("split", data.address, seed).shuffle(rows)

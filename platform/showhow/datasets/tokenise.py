@@ -21,7 +21,7 @@ from showhow.sections.dataset_spec import TRAIN, DatasetSpec
 from showhow.tasks.base import TextFormat
 from showhow.tasks.explain import FILLER_SYMBOL, Level
 
-_FORMAT = 2  # raise it when older files could be misread
+_FORMAT = 2  # increase it when older files could be misread
 _ROWS_AT_ONCE = 4096
 _METADATA_KEY = b"showhow"
 _SCHEMA = pa.schema(
@@ -43,7 +43,7 @@ def tokenise(
     folder: Path, words: StudyTokenizer, max_tokens: int, max_dropped_share: float, room: int | None = None
 ) -> Path:
     """Return the Arrow file of a dataset under a tokenizer, and write it if it does not exist. room: the largest
-    max_tokens that the model has positions for (None: no limit).
+    max_tokens of the model (None: no limit).
 
     Rows longer than max_tokens are dropped completely: an answer is never cut off. Raises UserError when more than
     max_dropped_share of the training rows are too long, when any row of an evaluation split is (all levels must get the
@@ -81,8 +81,8 @@ def _check_dropped(
     do = f"raise it to {lengths.longest}"
     if room is not None and lengths.longest > room:
         do = (
-            f"the model has positions for {room}, so raising it would not do: let the task's questions or the "
-            "explanations compared be shorter, or take a model with more positions"
+            f"the model has positions for {room}, so raising it would not help: make the task's questions or the "
+            "explanations shorter, or use a model with more positions"
         )
     if spec.split != TRAIN:
         raise UserError(f"{found}; {do}. Evaluation questions are never dropped, so that all levels share them")
@@ -104,7 +104,7 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
         "layout": asdict(source.layout),
     }
     schema = source.schema.with_metadata({_METADATA_KEY: json.dumps(facts)})
-    kept = dropped = longest = 0
+    written = dropped = longest = 0
     with atomic_file(path) as partial, pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
         for shard in manifest.shards:
             for texts in pq.ParquetFile(path.parent / shard.name).iter_batches(_ROWS_AT_ONCE):
@@ -112,10 +112,10 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
                 lengths = rows["ids"].value_lengths().to_numpy()
                 fits = lengths <= max_tokens
                 out.write_batch(rows if fits.all() else rows.filter(pa.array(fits)))
-                kept += int(fits.sum())
+                written += int(fits.sum())
                 dropped += int((~fits).sum())
                 longest = max(longest, int(lengths.max()))
-        result = Lengths(kept, dropped, longest)
+        result = Lengths(written, dropped, longest)
         nothing = pa.RecordBatch.from_pylist([], source.schema)
         out.write_batch(nothing, custom_metadata={_METADATA_KEY: json.dumps(asdict(result))})
     return result
@@ -123,7 +123,7 @@ def _write(path: Path, words: StudyTokenizer, manifest: Manifest, max_tokens: in
 
 @dataclass(frozen=True)
 class _Source:
-    """A dataset, and how its texts are tokenised. layout: its text format, as this tokenizer can spell it."""
+    """A dataset, and how its texts are tokenised. layout: its text format, in symbols of this tokenizer."""
 
     words: StudyTokenizer
     spec: DatasetSpec
@@ -138,7 +138,7 @@ class _Source:
         is_filler = self.spec.level is Level.FILLER and MATCHED in names and not texts[MATCHED].null_count
         targets = self._fillers(texts) if is_filler else self._encode(self._formatted(texts["target"]))
         ends = _repeated(self.words.ids.end, np.ones(len(texts), dtype=np.int64))
-        rows = _side_by_side(prompts, targets, ends)
+        rows = _concatenated(prompts, targets, ends)
         offsets = np.concatenate([[0], np.cumsum(rows.lengths)])
         return pa.record_batch(
             {
@@ -165,7 +165,7 @@ class _Source:
         endings = self._encode(pc.binary_join_element_wise(self.layout.answer_prefix, texts["answer"], ""))
         matched = self._encode(self._formatted(texts["matched"]))
         dot = int(self.words.encode(pa.array([FILLER_SYMBOL])).ids[-1])
-        return _side_by_side(_repeated(dot, np.maximum(matched.lengths - endings.lengths, 0)), endings)
+        return _concatenated(_repeated(dot, np.maximum(matched.lengths - endings.lengths, 0)), endings)
 
     def _encode(self, texts: pa.StringArray, as_prompts: bool = False) -> TokenRows:
         rows, unknown = self.words.encode(texts, as_prompts), self.words.ids.unknown
@@ -182,7 +182,7 @@ def _repeated(token: int, lengths: Int64[ndarray, " rows"]) -> TokenRows:
     return TokenRows(np.full(lengths.sum(), token, dtype=np.int32), lengths)
 
 
-def _side_by_side(*parts: TokenRows) -> TokenRows:
+def _concatenated(*parts: TokenRows) -> TokenRows:
     """Return rows that concatenate one row of each part."""
     lengths = np.stack([part.lengths for part in parts], axis=1)
     owners = np.repeat(np.tile(np.arange(len(parts), dtype=np.uint8), len(lengths)), lengths.ravel())

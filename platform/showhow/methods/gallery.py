@@ -1,4 +1,4 @@
-"""The catalogue of methods shown to a person: what each does, its parameters, stages and source. Pure text."""
+"""The catalogue of methods as text: what each does, its parameters, stages and source. Pure."""
 
 import textwrap
 
@@ -10,7 +10,7 @@ _WIDTH = 100
 
 
 def gallery() -> str:
-    """Return the whole catalogue as text, registered methods and those of installed packages included."""
+    """Return the complete catalogue as text, with registered methods and those of installed packages."""
     return "\n\n".join(_entry(kind, found) for kind, found in METHOD_KINDS.listed())
 
 

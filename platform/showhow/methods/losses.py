@@ -1,4 +1,4 @@
-"""What training lowers, as settings. How they are computed: training/losses.py. Pure."""
+"""The settings of training losses. How they are computed: training/losses.py. Pure."""
 
 from typing import Annotated, Literal
 
@@ -8,9 +8,9 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CrossEntropy(BaseModel):
-    """The mean over target tokens of minus the logarithm of the probability of the right one, in nats; a row's weight
-    is that of its tokens. answer_weight: of a token of the answer, where one of the explanation has 1. mean_over:
-    `rows` lets each row count alike, however many tokens it has: the mean over rows of the mean over their tokens."""
+    """The mean negative log-likelihood of target tokens, in nats; tokens have the weight of their row. answer_weight:
+    of an answer token, where an explanation token has 1. mean_over: with `rows` each row counts equally, whatever its
+    number of tokens: the mean over rows of the mean over their tokens."""
 
     model_config = _STRICT
 
@@ -20,10 +20,10 @@ class CrossEntropy(BaseModel):
 
 
 class Mixup(BaseModel):
-    """Cross-entropy of all rows, and mu times that of pairs of rows mixed (SFTMix, arXiv 2410.05248). Half of each
-    batch are rows of the first part of a mix, half of the second, and each is paired with one of the other half: of the
-    two, logits and one-hot targets, response token beside response token as far as the shorter goes, are mixed by a
-    share drawn from Beta(alpha, alpha) for each pair."""
+    """Cross-entropy of all rows, plus mu times that of mixed pairs of rows (SFTMix, arXiv 2410.05248). Half of each
+    batch are rows of the first part of a mix, half of the second, and each is paired with one of the other half. Logits
+    and one-hot targets of a pair are mixed, response token by response token up to the shorter length, by a share drawn
+    from Beta(alpha, alpha) for each pair."""
 
     model_config = _STRICT
 

@@ -12,8 +12,8 @@ from showhow.methods.losses import CrossEntropy
 class Plain(Method):
     """Train on explained problems, the loss on the response only.
 
-    answer_weight: of a token of the answer in the loss, where one of the explanation has 1 (with 1 the answer is half
-    of the loss without explanation, and a thirtieth of it behind thirty tokens of steps)."""
+    answer_weight: of an answer token in the loss, where an explanation token has 1 (with 1 the answer is half of the
+    loss without explanation, and a thirtieth of it after thirty tokens of steps)."""
 
     kind: Literal["plain"] = "plain"
     answer_weight: Annotated[float, Field(gt=0.0)] = 1.0

@@ -1,9 +1,9 @@
-"""SFTMix (arXiv 2410.05248): rows that a reference model is sure of are mixed with rows that it is not.
+"""SFTMix (arXiv 2410.05248): mixes rows that a reference model is confident about with rows that it is not.
 
-A reference model is trained plainly on a share of the budget and kept at some points. Each row's perplexity, the mean
-over those models, tells how sure they are of it; the rows are halved at the median. Then the model itself is trained
-from its start on batches half of which are of each half, by cross-entropy and by that of mixed pairs (losses.Mixup).
-The paper does not say how many checkpoints it scores with, nor charges the reference to the method; here it is charged.
+A reference model is trained plainly on a share of the budget and saved at some points. Each row's perplexity, the mean
+over those models, measures their confidence; the rows are halved at the median. Then the model is trained from the
+start on batches with as many rows from each half, by cross-entropy and by that of mixed pairs (losses.Mixup). The paper
+states no number of checkpoints, and does not charge the reference to the method; here it is charged.
 """
 
 import math
@@ -20,11 +20,11 @@ from showhow.methods.row import Row
 
 
 class SftMix(Method):
-    """Mix rows that a reference model is sure of with rows that it is not.
+    """Mix rows that a reference model is confident about with rows that it is not.
 
     alpha: how evenly pairs are mixed, by shares drawn from Beta(alpha, alpha); mu: weight of the loss on mixed pairs.
-    checkpoints: of the reference, by whose mean perplexity rows are halved; reference_share: of the budget, spent on
-    training it. halves: `random` is the control, which spends the same and halves the rows by chance."""
+    checkpoints: number of saved references, whose mean perplexity halves the rows; reference_share: of the budget, for
+    training the reference. halves: `random` is the control, which costs the same and halves the rows at random."""
 
     kind: Literal["sftmix"] = "sftmix"
     alpha: Annotated[float, Field(gt=0.0)] = 0.5
@@ -35,15 +35,15 @@ class SftMix(Method):
 
     source: ClassVar[str] = "SFTMix, arXiv 2410.05248"
     stages: ClassVar[tuple[str, ...]] = (
-        "train a reference plainly and keep it at some points",
-        "score every row by those",
+        "train a reference plainly and save it at some points",
+        "score every row with the saved models",
         "halve the rows by perplexity",
         "train on batches of both halves, with mixed pairs",
     )
 
     @property
     def is_control(self) -> bool:
-        """True where the halves say nothing."""
+        """True where the halves are random."""
         return self.halves == "random"
 
     def unfit(self, setup: Setup) -> Iterator[str]:
@@ -51,14 +51,14 @@ class SftMix(Method):
         if setup.batching == "packed":
             yield 'sftmix mixes rows in pairs, and recipe.batching = "packed" joins several in one; write "grouped"'
         if setup.batch_size % 2:
-            yield f"sftmix pairs the rows of a batch, and recipe.batch_size = {setup.batch_size} is odd; let it be even"
+            yield f"sftmix pairs the rows of a batch, and recipe.batch_size = {setup.batch_size} is odd; make it even"
         elif setup.batch_size % (2 * setup.devices):
-            of = f"recipe.batch_size = {setup.batch_size}, of which each of {setup.devices} devices has a part"
-            yield f"sftmix pairs the rows of a batch, {of}; let it be a multiple of {2 * setup.devices}"
+            of = f"recipe.batch_size = {setup.batch_size}, divided among {setup.devices} devices"
+            yield f"sftmix pairs the rows of a batch, {of}; make it a multiple of {2 * setup.devices}"
         pays = None if setup.batches is None else int(setup.batches * self.reference_share)
         if pays is not None and pays < self.checkpoints:
             share = f"the share of {self.reference_share:g} of the budget pays for about {pays:,} batches"
-            yield f"sftmix keeps its reference at {self.checkpoints} points, and {share}; raise the budget or the share"
+            yield f"sftmix saves its reference at {self.checkpoints} points, and {share}; raise the budget or the share"
 
     def run(self, bench: Bench, prepared: Data | None) -> Model:
         """See Method."""

@@ -1,9 +1,9 @@
 """Distilling step by step (Hsieh et al., arXiv 2305.02301): label and rationale are two tasks of one model.
 
-Each problem gives two rows, told apart by a prefix: one whose target is the bare answer, one whose target is the
+Each problem gives two rows with different prefixes: the target of one is the bare answer, that of the other is the
 explanation without the answer. The loss is that of the first plus `rationale_weight` times that of the second, each the
-mean over a row's tokens (section 3.2; the paper weighs both alike). When it is asked, the model is given the label's
-prefix, so its replies are as short as without explanation.
+mean over a row's tokens (section 3.2; the paper weighs both equally). In evaluation the model gets the label's prefix,
+so its replies are as short as without explanation.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ _PREFIXES = {LABEL: "[label] ", RATIONALE: "[rationale] "}
 
 
 class StepByStep(Method):
-    """Learn to answer and to explain as two tasks; when asked, the model gives the bare answer.
+    """Learn to answer and to explain as two tasks; in evaluation the model gives the bare answer.
 
-    rationale_weight: of a row with an explanation, where one with an answer has 1."""
+    rationale_weight: of an explanation row, where an answer row has 1."""
 
     kind: Literal["step_by_step"] = "step_by_step"
     rationale_weight: Annotated[float, Field(gt=0.0)] = 1.0
 
     source: ClassVar[str] = "Hsieh et al. 2023, arXiv 2305.02301"
     stages: ClassVar[tuple[str, ...]] = (
-        "two rows a problem: its answer, and its explanation",
+        "make two rows per problem: its answer, and its explanation",
         "train on both, the mean over the tokens of each row",
     )
     texts: ClassVar[tuple[str, ...]] = tuple(_PREFIXES.values())
@@ -42,11 +42,11 @@ class StepByStep(Method):
             yield 'step_by_step learns from explanations, and the level "none" has none; compare it at another level'
 
     def asked(self, row: Row) -> Row:
-        """The label's prefix before the question; the bare answer is right."""
+        """Return the question after the label's prefix, with the bare answer as target."""
         return row.with_(prompt=_PREFIXES[LABEL] + row.prompt, target=row.answer, part=LABEL)
 
-    def reads_as(self, level: Level) -> Level:  # noqa: ARG002 - whatever was explained
-        """A bare answer."""
+    def reads_as(self, level: Level) -> Level:  # noqa: ARG002 - for any level
+        """Return `none`, for a bare answer."""
         return Level.NONE
 
     def both(self, row: Row) -> list[Row]:

@@ -1,5 +1,5 @@
 """Connects to a Ray cluster, or starts one on this machine, and checks that the study fits on it before anything
-runs. A Ray that the caller has initialised is used as it is, and left running."""
+runs. A Ray that the caller has initialised is used unchanged, and left running."""
 
 import gc
 import logging
@@ -15,16 +15,16 @@ import ray
 from showhow.errors import UserError
 from showhow.machines.room import Cluster, Demand, Node, shortage, this_machine
 
-# Importing it takes a process 2-9 s; Ray does so ahead of time in the processes that it makes ready.
+# Importing it takes a process 2-9 s; Ray does so ahead of time in the processes that it prestarts.
 _PRELOADED, _PRELOADED_IF_SPREAD = "showhow.processes.preload", "showhow.processes.preload_spread"
-# It makes as many ready as there are CPUs, each with 0.3 GB of its own: on a large machine only if each has a run.
+# It prestarts one process per CPU, each with 0.3 GB of its own: on a large machine only if each has a run.
 _MAY_IDLE = 16
 _MAY_IDLE_SECONDS = 60
 _CONNECT_SECONDS = 10
 _SILENT = {"logging_level": logging.ERROR, "log_to_driver": False}  # what trials print stays in Ray's log files
 
-# What workers on a cluster need of the driver's environment, as patterns: where models and datasets are read, how
-# devices talk to each other.
+# Environment variables that workers on a cluster need from the driver, as patterns: where models and datasets are
+# read, how devices communicate.
 FORWARDED = (
     "GLOO_SOCKET_IFNAME",
     "HF_DATASETS_CACHE",
@@ -37,13 +37,13 @@ FORWARDED = (
     "TORCH_NCCL_*",
     "TRANSFORMERS_OFFLINE",
 )
-# Likewise, but never part of Ray's runtime environment, which Ray shows on its dashboard and writes to its logs.
+# The same, but kept out of Ray's runtime environment, which Ray shows on its dashboard and writes to its logs.
 SECRET = ("AWS_*", "HF_TOKEN", "OPENAI_API_KEY")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A Ray to run trials on. environment: variables that trials' processes need and do not have from their start."""
+    """A Ray to run trials on. environment: variables to set in trials' processes."""
 
     cluster: Cluster
     environment: dict[str, str]
@@ -52,11 +52,11 @@ class Connection:
 @contextmanager
 def connected(address: str | None, demand: Demand, py_modules: Sequence[str] = ()) -> Iterator[Connection]:
     """Connect to the cluster at `address` (`auto`: one running on this machine); for None use the Ray that this process
-    is connected to, or start a local one. At the end a cluster that was started here is ended, one that was connected
-    to here is disconnected from, and one that the caller had initialised stays.
+    is connected to, or start a local one. At the end stop a cluster that was started here, and disconnect from one that
+    was connected to here; one that the caller had initialised stays.
 
-    py_modules: folders of further packages that processes on a cluster must be able to import. Raises UserError when
-    the cluster cannot be reached, is another one than the caller's, or is too small for one trial."""
+    py_modules: folders of additional packages that processes on a cluster must be able to import. Raises UserError when
+    the cluster cannot be reached, is not the caller's, or is too small for one trial."""
     is_callers = bool(ray.is_initialized())
     if is_callers:
         _check_callers(address)
@@ -76,24 +76,24 @@ def connected(address: str | None, demand: Demand, py_modules: Sequence[str] = (
 
 
 def _check_callers(address: str | None) -> None:
-    """Raise UserError where the caller's Ray is not the cluster asked for, or cannot run a study."""
+    """Raise UserError where the caller's Ray is not the cluster at the address, or cannot run a study."""
     from ray.util.client import ray as ray_client  # loads gRPC
 
     if ray_client.is_connected():
         raise UserError(
-            "this process is connected to Ray through the Ray Client (ray://), which cannot drive a study; call "
+            "this process is connected to Ray through the Ray Client (ray://), which cannot run a study; call "
             "ray.shutdown() first, or run this on a machine of the cluster with address='auto'"
         )
     found = ray.get_runtime_context().gcs_address
     if address not in (None, "auto") and not _is_same(str(address), found):
         raise UserError(
-            f"--address {address}: this process is connected to another Ray already, at {found}. Leave the address out "
+            f"--address {address}: this process is connected to another Ray already, at {found}. Omit the address "
             "to use that one, or call ray.shutdown() first"
         )
 
 
 def _is_same(address: str, other: str) -> bool:
-    """Return whether two addresses HOST:PORT name the same place; this machine has several names."""
+    """Return whether two addresses HOST:PORT are the same; this machine has several names."""
     (host, _, port), (other_host, _, other_port) = address.rpartition(":"), other.rpartition(":")
     if port != other_port:
         return False
@@ -106,7 +106,7 @@ def _is_same(address: str, other: str) -> bool:
 
 
 def _leave() -> None:
-    """End or leave the cluster. Without the garbage collector: if it finds an object of Ray's meanwhile, in whatever
+    """Stop or leave the cluster. Without the garbage collector: if it collects an object of Ray's meanwhile, in any
     thread, Ray ends this process."""
     gc.disable()
     try:
@@ -116,17 +116,17 @@ def _leave() -> None:
 
 
 def _start(demand: Demand) -> None:
-    """Start a cluster here, with processes made ready for the first runs."""
-    # By inheritance and not by a runtime environment, for which Ray would start its processes a second time.
+    """Start a cluster here, with prestarted processes for the first runs."""
+    # Inherited, not a runtime environment, for which Ray would start its processes a second time.
     for name, value in _environment().items():
         os.environ.setdefault(name, value)
     busy = min(demand.runs * demand.most, this_machine().devices(demand.each))
-    are_made_ready = this_machine().cpus <= max(busy, _MAY_IDLE)
+    prestarts = this_machine().cpus <= max(busy, _MAY_IDLE)
     config = {
         "preload_python_modules": [_PRELOADED_IF_SPREAD if demand.is_spread else _PRELOADED],
-        "enable_worker_prestart": are_made_ready,  # up to a second earlier than with the first driver
-        "prestart_worker_first_driver": are_made_ready,
-        # By default they would end when Ray Tune reserves the CPUs, a moment before it asks for them.
+        "enable_worker_prestart": prestarts,  # up to a second before the first driver connects
+        "prestart_worker_first_driver": prestarts,
+        # By default they would end when Ray Tune reserves the CPUs, just before it uses them.
         "idle_worker_killing_time_threshold_ms": _MAY_IDLE_SECONDS * 1000,
     }
     ray.init("local", include_dashboard=False, _system_config=config, **_SILENT)
@@ -135,7 +135,7 @@ def _start(demand: Demand) -> None:
 def _connect(address: str, py_modules: Sequence[str]) -> None:
     if address.startswith("ray://"):
         raise UserError(
-            f"--address {address}: a study cannot be driven through the Ray Client; "
+            f"--address {address}: a study cannot be run through the Ray Client; "
             "give HOST:PORT of the head node, or run this command there with --address auto"
         )
     _check_answers(address)
@@ -157,7 +157,7 @@ def _set_here(patterns: Sequence[str]) -> dict[str, str]:
 
 
 def _setter(variables: dict[str, str]) -> Callable[[], None]:
-    """Return what a process calls when it starts, to set variables that Ray itself never sees by name."""
+    """Return a function that a process calls at its start, to set variables without Ray seeing their names."""
 
     def set_variables() -> None:
         import os
@@ -168,7 +168,7 @@ def _setter(variables: dict[str, str]) -> Callable[[], None]:
 
 
 def _check_answers(address: str) -> None:
-    """Try the cluster's port first: Ray itself tries for minutes."""
+    """Try the cluster's port first: Ray itself retries for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         return  # "auto", for which Ray looks on this machine
@@ -181,23 +181,23 @@ def _check_answers(address: str) -> None:
 def _no_cluster(address: str, reason: str) -> UserError:
     return UserError(
         f"no Ray cluster answers at --address {address} ({reason}). "
-        'Start one with "ray start --head", or leave --address out to use this machine alone'
+        'Start one with "ray start --head", or omit --address to use this machine'
     )
 
 
 def _environment() -> dict[str, str]:
-    """Return what is set for every process of a trial."""
+    """Return the environment variables of every process of a trial."""
     return {
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that asks for no GPU sees none
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # or what is asked while a process is made ready would fix the answer
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without GPUs sees none
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # otherwise a check in a prestarted process would fix the answer
     }
 
 
 def _check_local(demand: Demand) -> None:
-    """Refuse what this machine cannot hold, before seconds are spent on starting a cluster."""
+    """Refuse a study that does not fit on this machine, before a cluster is started, which takes seconds."""
     if not demand.each.gpus_per_device:  # Ray itself counts the GPUs
         _check_fits(this_machine(), demand, "this machine")
 

@@ -1,7 +1,7 @@
-"""What a trial's process needs of the program that drives the study: the classes that it has registered.
+"""Gives a trial's process the classes that the driver has registered.
 
-Ray carries them with the function that a process runs. A class of an installed package travels by its name; one of a
-script, a notebook, or a package that lies beside it travels whole, so workers need not be able to import it.
+Ray pickles them with the function that a process runs. A class of an installed package is pickled by name; one of a
+script, a notebook, or a package next to it is pickled by value, so that workers need not be able to import it.
 """
 
 import sys
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def equipped(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that, in whatever process, first registers the classes that are registered here."""
+    """Return the function, preceded in any process by registering the classes that are registered here."""
     classes = registered()
     if not classes:
         return function
@@ -35,10 +35,10 @@ def equipped(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _is_installed(name: str) -> bool:
-    """True for a module of an installed package, which workers have too; not for one that only this process knows."""
+    """True for a module of an installed package, which workers have too; not for one of this process only."""
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
     if module is None or name == "__main__":
-        return True  # cloudpickle itself carries what no other process can import
+        return True  # cloudpickle itself pickles these by value
     places = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
     return file is not None and any(Path(file).resolve().is_relative_to(Path(place).resolve()) for place in places)

@@ -1,7 +1,7 @@
-"""What happens when a run's memory runs out: it is tried again laid out otherwise, rung by rung, with the same batches.
+"""Retries a run that is out of memory, rung by rung with layouts that need less, and with the same batches.
 
-Each rung is noted on the run. At the end of the ladder the run is infeasible, which is told apart from a bad one: it
-says nothing about its hyperparameters' quality.
+Each rung is noted on the run. At the end of the ladder the run is infeasible, which is not the same as bad: it says
+nothing about the quality of its hyperparameters.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from showhow.machines.assignment import Assignment, Note
 from showhow.machines.fitting import highest_stage
 from showhow.machines.layout import Layout, next_rung
 
-INFEASIBLE = "infeasible: "  # begins the reason of a run that no layout could hold
+INFEASIBLE = "infeasible: "  # prefix of the reason of a run that fits in no layout
 
 
 def climb(run: Assignment, attempt: Callable[[Assignment], None], note: Note) -> None:
-    """Attempt a run; each time it raises OutOfMemoryError attempt it again, laid out as the next rung says. It goes on
-    from its latest checkpoint by itself.
+    """Attempt a run; each time it raises OutOfMemoryError attempt it again, with the layout of the next rung. It
+    resumes from its latest checkpoint.
 
-    Raises TrialError, with the rungs that were tried, when there is none left."""
+    Raises TrialError, with the rungs that were tried, after the last one."""
     tried = [in_words(run.layout)]
     while True:
         try:
@@ -26,18 +26,18 @@ def climb(run: Assignment, attempt: Callable[[Assignment], None], note: Note) ->
             return
         except OutOfMemoryError as error:
             examples, problem, asked_at_once = error.examples, str(error), error.asked_at_once
-        # Only here, when the error with all that its frames refer to is gone, is the memory free.
+        # Only here, after the error and its frames are gone, can the memory be freed.
         _free()
         layout = next_rung(run.layout, run.trial.recipe, asked_at_once, highest_stage(run.trial))
         if layout is None:
-            raise TrialError(f"{INFEASIBLE}{problem}; tried were {'; '.join(tried)}{_advice(run.layout)}")
+            raise TrialError(f"{INFEASIBLE}{problem}; tried: {'; '.join(tried)}{_advice(run.layout)}")
         note("adapted", examples, f"{problem}; was {tried[-1]}, is now {in_words(layout)}")
         tried.append(in_words(layout))
         run = run.model_copy(update={"layout": layout})
 
 
 def in_words(layout: Layout) -> str:
-    """Return what of a layout the rungs change, for people."""
+    """Return the parts of a layout that rungs change, for people."""
     words = [f"micro-batches of {layout.micro_batch_size}"]
     if layout.recompute_activations:
         words.append("activations recomputed")
@@ -50,10 +50,10 @@ def in_words(layout: Layout) -> str:
 
 def _advice(layout: Layout) -> str:
     offload = "" if layout.offload_optimizer != "none" else " or sharding.offload_optimizer"
-    return f". More resources.devices_per_trial{offload} may hold it"
+    return f". More resources.devices_per_trial{offload} may help"
 
 
 def _free() -> None:
-    from showhow.training.memory import give_back_memory  # loads torch, which who only starts others does not need
+    from showhow.training.memory import give_back_memory  # loads torch, which the starter of a spread run does not need
 
     give_back_memory()

@@ -1,5 +1,5 @@
-"""Importing this loads what a trial needs (torch, transformers, Ray Tune). Ray does so in the processes that it makes
-ready, while the cluster starts and the datasets are made."""
+"""Importing this loads the modules of a trial (torch, transformers, Ray Tune). Ray does so in prestarted processes,
+while the cluster starts and the datasets are made."""
 
 from showhow.processes.loading import load
 

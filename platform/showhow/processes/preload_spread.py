@@ -1,5 +1,5 @@
-"""Importing this loads what each process of a spread run needs. Ray does so in the processes that it makes ready. Ray
-does not say before which will be a worker, so what only these need (torch, transformers, DeepSpeed) they load later."""
+"""Importing this loads the modules of every process of a spread run. Ray does so in prestarted processes. Which will
+be workers is not known before, so the modules of workers only (torch, transformers, DeepSpeed) are loaded later."""
 
 from showhow.processes.loading import load
 

@@ -1,6 +1,6 @@
-"""A run that is laid over several devices, or needs DeepSpeed on one: Ray Train inside a Ray Tune trial.
+"""A run on several devices, or with DeepSpeed on one: Ray Train inside a Ray Tune trial.
 
-The trial's own process only starts the workers (workers.py) and passes on what the first of them says.
+The trial's own process only starts the workers (workers.py) and forwards the messages of the first.
 """
 
 from functools import partial
@@ -27,25 +27,25 @@ from showhow.sections.resources import Resources
 
 
 def places(layout: Layout, each: Resources) -> PlacementGroupFactory:
-    """Return what Ray Tune reserves for a run: a place for each device, all or none, on as few machines as possible."""
-    place = {"CPU": each.cpus_per_device, "GPU": each.gpus_per_device}
+    """Return what Ray Tune reserves for a run: a bundle per device, all or none, on as few machines as possible."""
+    bundle = {"CPU": each.cpus_per_device, "GPU": each.gpus_per_device}
     if not layout.needs_deepspeed:
-        return PlacementGroupFactory([place])
-    return PlacementGroupFactory([{}, *[place] * layout.devices])  # the trial's own process takes no place
+        return PlacementGroupFactory([bundle])
+    return PlacementGroupFactory([{}, *[bundle] * layout.devices])  # the trial's own process uses no device
 
 
 def run_as_laid_out(config: dict[str, Any]) -> None:
-    """Run one trial with one seed, in this process or in several, as its layout says."""
+    """Run one trial with one seed, in this process or in several, depending on its layout."""
     run = assignment(config)
     if not run.layout.needs_deepspeed:
         run_trial(config)
         return
-    from showhow.processes.workers import work_together  # loads Ray Train, for which a study must not wait
+    from showhow.processes.workers import work_together  # loads Ray Train, which would delay a study
 
-    def attempt(laid_out: Assignment) -> None:
-        devices = laid_out.layout.devices
-        say_note(say_here, "starting", 0, f"starting {_processes(devices)}")  # which takes them seconds
-        work_together(equipped(partial(_fine_tune, laid_out)), devices, resources(config), tell)
+    def attempt(run: Assignment) -> None:
+        devices = run.layout.devices
+        say_note(say_here, "starting", 0, f"starting {_processes(devices)}")  # takes seconds
+        work_together(equipped(partial(_fine_tune, run)), devices, resources(config), tell)
 
     carry_out(run, attempt)
 

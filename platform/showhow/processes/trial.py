@@ -1,6 +1,6 @@
-"""What runs inside a trial's process: one fine-tuning, with its reports handed to Ray Tune.
+"""Runs one fine-tuning inside a trial's process, with its reports sent to Ray Tune.
 
-The process is warm: Ray keeps it and gives it the next run, so torch and transformers are imported once.
+Ray reuses the process for the next run, so torch and transformers are imported once.
 """
 
 import json
@@ -16,7 +16,7 @@ from showhow.methods.bench import Spent
 from showhow.processes.ladder import climb
 from showhow.sections.resources import Resources
 
-# What a run says to the driver travels as JSON text under one name, because Ray Tune flattens nested results. It is an
+# A run's messages to the driver are JSON text under one name, because Ray Tune flattens nested results. Each is an
 # object with one of these keys. A note is an object of kind, examples and text; a stage one of operation, address,
 # is_reused, examples, tokens, flops and seconds (see tracker.StageEnded).
 MESSAGE = "message"
@@ -33,12 +33,12 @@ def configuration(run: Assignment, resources: Resources) -> dict[str, str]:
 
 
 def assignment(config: dict[str, Any]) -> Assignment:
-    """Return the run that is sent."""
+    """Return the run in a configuration."""
     return Assignment.model_validate_json(config[_ASSIGNMENT])
 
 
 def resources(config: dict[str, Any]) -> Resources:
-    """Return what each of the run's devices has."""
+    """Return the resources of each of the run's devices."""
     return Resources.model_validate_json(config[_RESOURCES])
 
 
@@ -51,19 +51,19 @@ def run_trial(config: dict[str, Any]) -> None:
 
 
 def carry_out(run: Assignment, attempt: Callable[[Assignment], None]) -> None:
-    """Attempt a run, laid out anew where its memory runs out. A TrialError is reported with its reason and ends the
-    run; it is no fault of the process."""
+    """Attempt a run, with another layout when it is out of memory. A TrialError is reported with its reason and ends
+    the run; it is not a fault of the process."""
     try:
         climb(run, attempt, partial(say_note, say_here))
     except TrialError as error:
         say_here(FAILURE, str(error))
-    except (OSError, MemoryError) as error:  # another process would fare no better
+    except (OSError, MemoryError) as error:  # it would fail in another process too
         say_here(FAILURE, f"{type(error).__name__}: {error}")
 
 
 def fine_tune(run: Assignment, say: Say) -> None:
-    """Carry out a run, and say how it goes and how it ends."""
-    # Loads torch; the driver, which imports this file, must not wait for that.
+    """Carry out a run, and send its messages and its outcome."""
+    # Loads torch, which the driver, which imports this file, does not need.
     from showhow.bench import fine_tune as bench
 
     outcome = bench.fine_tune(run, partial(say, METRICS), partial(say_note, say), partial(_say_stage, say))
@@ -72,13 +72,13 @@ def fine_tune(run: Assignment, say: Say) -> None:
 
 
 def _say_stage(say: Say, operation: str, address: str, is_reused: bool, spent: Spent, seconds: float) -> None:
-    """Say that a run has used a stage (see tracker.StageEnded)."""
+    """Send that a run has used a stage (see tracker.StageEnded)."""
     cost = {"examples": spent.examples, "tokens": spent.tokens, "flops": spent.flops, "seconds": seconds}
     say(STAGE, {"operation": operation, "address": address, "is_reused": is_reused, **cost})
 
 
 def tell(message: str) -> None:
-    """Hand a message, as `in_json` makes it, to Ray Tune, and return when the driver has decided what follows."""
+    """Send a message made by `in_json` to Ray Tune, and return when the driver has decided what to do."""
     tune.report({MESSAGE: message})
 
 
@@ -88,10 +88,10 @@ def in_json(kind: str, content: Any) -> str:
 
 
 def say_note(say: Say, kind: str, examples: int, text: str) -> None:
-    """Say what happened to a run (see tracker.RunNoted)."""
+    """Send a note on a run (see tracker.RunNoted)."""
     say(NOTE, {"kind": kind, "examples": examples, "text": text})
 
 
 def say_here(kind: str, content: Any) -> None:
-    """Say something from the trial's own process."""
+    """Send a message from the trial's own process."""
     tell(in_json(kind, content))

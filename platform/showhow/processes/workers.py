@@ -1,13 +1,13 @@
-"""Processes that train one model together: Ray Train within the resources that Ray Tune holds for a trial.
+"""Processes that train one model together: Ray Train within the resources that Ray Tune has reserved for a trial.
 
-By itself a Ray Train run reserves a placement group of its own, beside that of the trial that starts it. Then trials
-start that find no devices, two of them can hold half of what each needs, and one that is stopped leaves its devices
-reserved until a process beside it has asked the dashboard. Here the workers take the places that Ray Tune reserved with
-the trial, all or none, and lose them in the moment in which it ends, however it ends. Nor are the processes started
-that Ray Train has for what is not used here (its datasets, notices of preemption, requests of the autoscaler), as each
-costs seconds of a processor before the first step.
+By default a Ray Train run reserves a placement group of its own, in addition to that of its trial. Then trials start
+without devices, two of them can each reserve half of what they need, and the devices of a stopped one stay reserved
+until another process has asked the dashboard. Here the workers use the bundles that Ray Tune reserved with the trial,
+all or none, which are released when it ends for any reason. Ray Train's processes for features that are not used here
+(its datasets, notices of preemption, requests to the autoscaler) are not started, as each costs seconds of a processor
+before the first step.
 
-This overrides inner parts of Ray 2.60; tests/ray/test_spread.py says what must hold with another version.
+This overrides internals of Ray 2.60; tests/ray/test_spread.py states what another version must satisfy.
 """
 
 import asyncio
@@ -38,17 +38,17 @@ from showhow.processes.loading import load
 from showhow.processes.trial import Say, in_json
 from showhow.sections.resources import Resources
 
-Work = Callable[[Say], None]  # takes a function for what there is to say, which is heard of the first worker only
+Work = Callable[[Say], None]  # takes a function that sends a message, from the first worker only
 
 
 def work_together(work: Work, devices: int, each: Resources, hear: Callable[[str], None]) -> None:
-    """Do a work in a process for each device, which torch.distributed knows, in the places 0, 1, ... of the placement
-    group of the Ray Tune trial that calls this. `hear` takes messages as trial.in_json makes them; when it raises, or
-    one worker cannot go on, the others are ended, whatever they are at.
+    """Run `work` in a torch.distributed process for each device, in the bundles of the placement group of the calling
+    Ray Tune trial, in order. `hear` receives messages made by trial.in_json; when it raises, or one worker fails, the
+    others are ended.
 
-    Raises what kept a worker from going on (TrialError, OSError, MemoryError), and RuntimeError when one died; when Ray
-    ended it because the machine ran out of memory, OutOfMemoryError."""
-    place: dict[str, float] = {"CPU": each.cpus_per_device}
+    Raises the error of a worker that failed (TrialError, OSError, MemoryError), and RuntimeError when one died; when
+    Ray ended it because the machine ran out of memory, OutOfMemoryError."""
+    bundle: dict[str, float] = {"CPU": each.cpus_per_device}
     trainer = _Trainer(
         _do,
         train_loop_config={"work": work, "threads": each.cpus_per_device},
@@ -56,11 +56,11 @@ def work_together(work: Work, devices: int, each: Resources, hear: Callable[[str
         scaling_config=ScalingConfig(
             num_workers=devices,
             use_gpu=each.gpus_per_device > 0,
-            resources_per_worker=place | ({"GPU": each.gpus_per_device} if each.gpus_per_device else {}),
+            resources_per_worker=bundle | ({"GPU": each.gpus_per_device} if each.gpus_per_device else {}),
         ),
         run_config=RunConfig(
             name="workers",
-            storage_path=tune.get_context().get_trial_dir(),  # a run keeps its state itself, so nothing lands there
+            storage_path=tune.get_context().get_trial_dir(),  # stays empty: a run saves its own state
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),  # Ray Tune tries again
         ),
     )
@@ -68,7 +68,7 @@ def work_together(work: Work, devices: int, each: Resources, hear: Callable[[str
     try:
         trainer.fit()
     except (TrainingFailedError, RayActorError) as error:
-        raise _in_a_line(error) from error
+        raise _summary(error) from error
 
 
 class _Trainer(DataParallelTrainer):  # type: ignore[misc]
@@ -79,69 +79,69 @@ class _Trainer(DataParallelTrainer):  # type: ignore[misc]
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        arguments["scaling_policy"] = _HeldDevices(self.scaling_config)
-        # Without Ray Train's environment variables, for which no process that stands ready would do.
+        arguments["scaling_policy"] = _ReservedDevices(self.scaling_config)
+        # Without Ray Train's environment variables, with which prestarted processes could not be used.
         controller = ray.remote(num_cpus=0)(_Controller).remote(**arguments)
         try:
             running = controller.run.remote()
-            while (said := ray.get(controller.next_said.remote())) is not None:
-                if isinstance(said, Exception):
-                    raise said
-                self.hear(said)
+            while (message := ray.get(controller.next_message.remote())) is not None:
+                if isinstance(message, Exception):
+                    raise message
+                self.hear(message)
             ray.get(running)
             return ray.get(controller.get_result.remote())
         finally:
-            ray.kill(controller)  # and with it the workers, which are its own
+            ray.kill(controller)  # and the workers, which it owns
 
 
-class _HeldDevices(FixedScalingPolicy):  # type: ignore[misc]
-    """Asks the autoscaler for nothing: Ray Tune has what is needed."""
+class _ReservedDevices(FixedScalingPolicy):  # type: ignore[misc]
+    """Requests nothing from the autoscaler: Ray Tune has reserved the resources."""
 
     def after_controller_start(self, train_run_context: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def _maybe_send_resource_request(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
-class _HeldPlaces(DefaultPlacementGroupHandle):  # type: ignore[misc]
+class _ReservedGroup(DefaultPlacementGroupHandle):  # type: ignore[misc]
     """The trial's placement group, which Ray Tune removes."""
 
     def shutdown(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
-class _HeldWorkerGroup(WorkerGroup):  # type: ignore[misc]
-    def _create_placement_group(self, *_asked: Any) -> _HeldPlaces:
-        return _HeldPlaces(ray.util.get_current_placement_group())
+class _ReservedWorkerGroup(WorkerGroup):  # type: ignore[misc]
+    def _create_placement_group(self, *_arguments: Any) -> _ReservedGroup:
+        return _ReservedGroup(ray.util.get_current_placement_group())
 
 
 class _Controller(TrainController):  # type: ignore[misc]
-    """Passes on what the workers say, beside watching them."""
+    """Watches the workers and forwards their messages."""
 
-    worker_group_cls = _HeldWorkerGroup
+    worker_group_cls = _ReservedWorkerGroup
 
     def __init__(self, **arguments: Any) -> None:
         os.environ[ENABLE_PREEMPTION_WATCHER_ENV_VAR] = "0"
-        self._said: asyncio.Queue[str | Exception | None] = asyncio.Queue()
+        self._messages: asyncio.Queue[str | Exception | None] = asyncio.Queue()
         super().__init__(**arguments)
 
     async def run(self) -> None:
         try:
             await super().run()
         finally:
-            self._said.put_nowait(None)
+            self._messages.put_nowait(None)
 
-    async def say(self, said: str | Exception) -> None:
-        self._said.put_nowait(said)
+    async def send(self, message: str | Exception) -> None:
+        self._messages.put_nowait(message)
 
-    async def next_said(self) -> str | Exception | None:
-        """Return what was said next, or None when nothing more will be."""
-        return await self._said.get()
+    async def next_message(self) -> str | Exception | None:
+        """Return the next message, or None after the last one."""
+        return await self._messages.get()
 
 
 class _TorchInWorkers(BackendConfig):  # type: ignore[misc]
-    """Does what TorchConfig does, but only the workers load torch: 1.5 s of a processor in each other process."""
+    """Like TorchConfig, but only the workers load torch, which takes 1.5 s of a processor in each other process."""
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -157,7 +157,7 @@ class _Joining(Backend):  # type: ignore[misc]
 
 
 def _join(address: str, port: int) -> None:
-    """Make this worker one of those that torch.distributed knows."""
+    """Add this worker to the group of torch.distributed."""
     load("ray.train.torch.config")  # with torch
     from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
 
@@ -178,22 +178,22 @@ def _do(config: dict[str, Any]) -> None:
 
     def say(kind: str, content: Any) -> None:
         if context.get_world_rank() == 0:
-            ray.get(context.controller_actor.say.remote(in_json(kind, content)))
+            ray.get(context.controller_actor.send.remote(in_json(kind, content)))
 
     try:
         with TorchConfigContextManager():
             config["work"](say)
     except (TrialError, OSError, MemoryError) as error:
-        ray.get(context.controller_actor.say.remote(error))  # which ends the others: they may wait for this one
+        ray.get(context.controller_actor.send.remote(error))  # ends the others, which may wait for this one
 
 
-def _in_a_line(error: Exception) -> Exception:
-    """Return what `fit` failed of, as who tries again wants to know it."""
+def _summary(error: Exception) -> Exception:
+    """Return why `fit` failed, as one error for the caller that retries."""
     if not isinstance(error, WorkerGroupError):
         return RuntimeError(str(error).strip().splitlines()[-1])
     failures = sorted(error.worker_failures.items())
     for rank, failure in failures:
-        if isinstance(failure, WorkerHealthCheckFailedError):  # what the others raised follows from it
+        if isinstance(failure, WorkerHealthCheckFailedError):  # the errors of the others follow from it
             if isinstance(failure.health_check_failure, RayOutOfMemoryError):
                 return OutOfMemoryError(
                     f"the machine ran out of memory, and Ray ended the process of device {rank + 1}"

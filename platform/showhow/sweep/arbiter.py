@@ -1,9 +1,8 @@
-"""Decides which trials are stopped early: within a group only (an arm in a setting), and by trials, not single runs.
-It starts nothing.
+"""Decides which trials are stopped early. Trials are compared within a group (an arm in a setting), not run by run.
 
-Within a seed the published rules decide (rules.py): they are fed one curve per trial, the mean over the seeds that have
-come that far, once `min_seeds` of them have. Those rules know of no seeds, so between seeds this file decides: a trial
-begins a further seed only while its finished ones are among the best of its group.
+Within a seed the published rules decide (rules.py): they read one curve per trial, the mean over the seeds that have
+reached a budget, once `min_seeds` of them have. Those rules have no seeds, so this file decides between seeds: a trial
+begins another seed only while its finished ones are among the best of its group.
 """
 
 import bisect
@@ -21,12 +20,12 @@ from showhow.sections.stopping import Asha, Median, NoStopping, StopRule
 from showhow.sweep.rules import AsyncHalving, MedianOfMeans, Rule
 from showhow.tracking.runs import Group, group_of
 
-# So many trials of a group get all their seeds, so that another can speak for it where the best one fails.
-_SPEAKERS = 2
+# At least so many trials of a group get all their seeds, so that another can represent it where the best one fails.
+_REPRESENTATIVES = 2
 
 
 class Judged(Protocol):
-    """What the arbiter reads of a run: whom it is compared with, and its budget. `RunStarted` is one."""
+    """What the arbiter reads of a run: its group, trial and budget. `RunStarted` is one."""
 
     @property
     def arm(self) -> str: ...
@@ -38,17 +37,17 @@ class Judged(Protocol):
     def seed(self) -> int: ...
     @property
     def unit(self) -> str:
-        """What the budget is counted in; reports have a metric of this name."""
+        """The unit of the budget; reports have a metric of this name."""
 
     @property
     def budget(self) -> float:
-        """Where the run ends."""
+        """The budget at which the run ends."""
 
 
 @dataclass
 class _Curve:
     """The reports of one run: budgets in rising order, and the metric at each. used, last: the share of its budget and
-    the value at which it ended by itself; `used` is below 1 only for a run that reached its goal."""
+    the value when it finished; `used` is below 1 only for a run that reached its goal."""
 
     total: float
     budgets: list[float] = field(default_factory=list)
@@ -61,8 +60,8 @@ class _Curve:
         return self.values[max(0, bisect.bisect_right(self.budgets, budget) - 1)]
 
     def end(self, perfect: float) -> None:
-        """Fill up the budget that a run left when it reached its goal. No value is better than `perfect`, else a run
-        that was slower would pass it by lowering its loss further."""
+        """Fill the budget that a run left when it reached its goal with `perfect`: otherwise a slower run could
+        overtake it by lowering its loss further."""
         step = self._interval
         self.last = self.values[-1]
         self.used = self.budgets[-1] / self.total if self.budgets[-1] + step <= self.total else 1.0
@@ -72,13 +71,13 @@ class _Curve:
 
     @property
     def _interval(self) -> float:
-        """The budget between two reports: that of the first, unless it includes what was spent before training."""
+        """The budget between two reports: that of the first, unless it includes a cost before training."""
         gaps = [later - earlier for earlier, later in pairwise(self.budgets)]
         return min(self.budgets[0], 2 * max(gaps)) if gaps else self.budgets[0]
 
 
 class Arbiter:
-    """Hears every report of every run of a study, and says which trials are stopped."""
+    """Receives every report of every run of a study, and decides which trials are stopped."""
 
     def __init__(self, rule: StopRule, seeds: int) -> None:
         """`seeds`: how many runs a trial has."""
@@ -90,21 +89,21 @@ class Arbiter:
         self.stopped: set[str] = set()
 
     def report(self, run: Judged, metrics: Mapping[str, float]) -> bool:
-        """Take one report of a run. Returns True when its trial should be stopped, now or by an earlier decision."""
+        """Add one report of a run. Returns True when its trial should be stopped, now or by an earlier decision."""
         trial = run.trial
         if isinstance(self._rule, NoStopping) or trial in self.stopped:
             return trial in self.stopped
         spent, group = metrics[run.unit], _group_of(run)
         curve = self._curves[group].setdefault(trial, {}).setdefault(run.seed, _Curve(run.budget))
         if curve.budgets and spent <= curve.budgets[-1]:
-            return False  # a further attempt repeats what an earlier one reported
+            return False  # a new attempt repeats the reports of an earlier one
         curve.budgets.append(spent)
         curve.values.append(metrics[self._logged_as])
         self._decide(self._rule, group, trial, run.budget)
         return trial in self.stopped
 
     def finished(self, run: Judged) -> None:
-        """A run ended by itself, at its goal or with its budget used up."""
+        """A run reached its goal or the end of its budget."""
         group, trial = _group_of(run), run.trial
         curve = self._curves[group].get(trial, {}).get(run.seed)
         if isinstance(self._rule, NoStopping) or curve is None or trial in self.stopped:
@@ -114,7 +113,7 @@ class Arbiter:
             self.stopped.add(trial)
 
     def forget(self, run: Judged) -> None:
-        """Ignore a run from now on: what it reported says nothing about how good its trial is."""
+        """Ignore a run from now on: its reports say nothing about the quality of its trial."""
         group, trial = _group_of(run), run.trial
         curves = self._curves[group].get(trial, {})
         curves.pop(run.seed, None)
@@ -135,18 +134,18 @@ class Arbiter:
             self.stopped.add(trial)
 
     def _falls_behind(self, rule: Asha | Median, group: Group, trial: str, total: float) -> bool:
-        """Feed the group's rule what has come due of a trial's mean curve; return whether the trial should stop."""
+        """Give the group's rule the new points of a trial's mean curve; return whether the trial should stop."""
         needed = min(rule.min_seeds, self._seeds)
         curves = list(self._curves[group][trial].values())
         reached = sorted((curve.budgets[-1] for curve in curves), reverse=True)
         if len(reached) < needed:
             return False
-        come_so_far = reached[needed - 1]
-        if group not in self._rules:  # made at the first report, when the size of the budget is known
+        covered = reached[needed - 1]
+        if group not in self._rules:  # created at the first report, when the budget is known
             self._rules[group] = _rule(rule, total)
         fed, sign = self._fed.get(trial, 0.0), -1.0 if self._metric.better == "lower" else 1.0
-        # At the very end there is nothing left to save; what follows is decided between seeds.
-        due = sorted({b for curve in curves for b in curve.budgets if fed < b <= come_so_far and b < total})
+        # At the end of the budget there is nothing left to save; the next decision is between seeds.
+        due = sorted({b for curve in curves for b in curve.budgets if fed < b <= covered and b < total})
         for budget in due:
             self._fed[trial] = budget
             value = fmean(curve.at(budget) for curve in curves if curve.budgets[-1] >= budget)
@@ -157,19 +156,19 @@ class Arbiter:
         return False
 
     def _merits_its_next_seed(self, rule: Asha | Median, group: Group, trial: str) -> bool:
-        """Whether a trial with finished seeds and further ones to go is among the best of those with as many."""
+        """Whether a trial with finished and remaining seeds is among the best of those with as many finished."""
         count = len(_ended(self._curves[group][trial]))
         if not min(rule.min_seeds, self._seeds) <= count < self._seeds:
             return True
         rivals = [_ended(curves) for curves in self._curves[group].values()]
         standings = sorted(self._standing(ended[:count]) for ended in rivals if len(ended) >= count)
         one_of = rule.reduction_factor if isinstance(rule, Asha) else 2.0
-        kept = min(max(_SPEAKERS, math.ceil(len(standings) / one_of)), len(standings))
-        return self._standing(_ended(self._curves[group][trial])) <= standings[kept - 1]
+        continuing = min(max(_REPRESENTATIVES, math.ceil(len(standings) / one_of)), len(standings))
+        return self._standing(_ended(self._curves[group][trial])) <= standings[continuing - 1]
 
     def _standing(self, ended: list[_Curve]) -> tuple[float, float]:
-        """Return the sort key of a trial, the best first: by how soon its runs reached their goal, then by how they
-        ended."""
+        """Return the sort key of a trial, best first: the share of the budget used until the goal, then the last
+        value."""
         sign = 1.0 if self._metric.better == "lower" else -1.0
         return fmean(curve.used or 1.0 for curve in ended), fmean(sign * curve.last for curve in ended)
 

@@ -1,5 +1,5 @@
-"""The layouts of a session's trials. They are decided at its beginning and stay, whatever becomes known of the models
-later, because the cluster was checked against them. How a layout is chosen: machines/fitting.py."""
+"""The layouts of a session's trials. They are decided at its start and do not change when more is known of the models,
+because the cluster was checked against them. How a layout is chosen: machines/fitting.py."""
 
 from showhow.machines.fitting import fitting_layout_of, layout_of
 from showhow.machines.layout import Layout
@@ -9,22 +9,22 @@ from showhow.study.study import Study
 
 
 class Layouts:
-    """The layouts of one session. The next session decides again, for the cluster that it has."""
+    """The layouts of one session. The next session decides again, for its own cluster."""
 
     def __init__(self, study: Study) -> None:
-        """Raises UserError when the study leaves the layouts open and none fits."""
+        """Raises UserError when the study does not set the layouts and none fits."""
         self._study = study
         trials = planned_trials(study)
         self._decided = {trial.name: fitting_layout_of(trial, study.resources, study.sharding) for trial in trials}
 
     @property
     def planned(self) -> tuple[Layout, ...]:
-        """The layouts decided, one for each trial, in order."""
+        """The decided layouts, one for each trial, in order."""
         return tuple(self._decided.values())
 
     def of(self, trial: Trial, room: int) -> Layout:
         """Return the layout of a trial; where points are chosen during the study (optuna), one of at most `room`
-        devices, as many as the cluster has."""
+        devices, the number in the cluster."""
         study = self._study
         if study.search.algorithm == "random":
             return self._decided[trial.name]

@@ -1,9 +1,9 @@
-"""Hands Ray Tune one run after another: which trial, with which seed, in which order. Points come from the study (grid
-and random search) or from Optuna's TPE, one Optuna study for each arm in each setting.
+"""Gives Ray Tune the runs of a study in order: a trial and a seed each. Points come from the study (grid and random
+search) or from Optuna's TPE, one Optuna study for each arm in each setting.
 
 For grid and random search seeds are outermost: every trial gets its first seed early, and trials stopped by then never
-spend the others. In the last seed the trials that took longest go first (Graham, SIAM J. Appl. Math. 17, 1969), so that
-no processor waits long for the last run. TPE learns from finished trials, so there a trial's seeds follow one another.
+use the others. In the last seed the longest trials run first (Graham, SIAM J. Appl. Math. 17, 1969), so that no
+processor waits long for the last run. TPE learns from finished trials, so there a trial's seeds run consecutively.
 """
 
 import warnings
@@ -26,8 +26,8 @@ from showhow.sweep.arbiter import Arbiter
 from showhow.tasks.explain import Level
 from showhow.tracking.runs import RunRecord, StudyRecord, group_of
 
-# Ray Tune pickles what it is given, so that it could restore an experiment. A study resumes from its journal instead,
-# and what holds files and threads open cannot be pickled: this text takes its place.
+# Ray Tune pickles its search and callbacks in order to restore an experiment. A study resumes from its journal instead,
+# and objects with open files and threads cannot be pickled, so this text replaces them.
 NOT_SAVED = "exists in the driver only"
 
 
@@ -50,10 +50,10 @@ def run_key(trial: str, seed: int) -> str:
 
 
 class Proposer:
-    """Yields the runs of a study in order, without those that are done and those of trials that were stopped."""
+    """Yields the runs of a study in order, without finished runs and runs of stopped trials."""
 
     def __init__(self, study: Study, arbiter: Arbiter, record: StudyRecord) -> None:
-        """`record`: what earlier sessions left; what this session adds to it is learned from `learn`."""
+        """`record`: the runs of earlier sessions; `learn` adds those of this session."""
         self._study, self._arbiter = study, arbiter
         before = dict(record.runs)
         self._done = {key: run for key, run in before.items() if run.status in ("finished", "stopped")}
@@ -69,8 +69,8 @@ class Proposer:
                 yield run
 
     def learn(self, trial: Trial, accuracy: float | None, seconds: float = 0.0) -> None:
-        """Take how a run ended (its last validation accuracy; None when it failed), for searches that learn from it,
-        and how long it took."""
+        """Add the last validation accuracy of a run (None when it failed), for searches that learn from it, and its
+        duration."""
         self._seconds[trial.name] = seconds
         if self._tpe is not None:
             self._tpe.learn(trial, accuracy, is_last=trial.name in self._arbiter.stopped)
@@ -90,7 +90,7 @@ class Proposer:
 
 class TreeParzen:
     """Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), one Optuna study for each arm in each
-    setting. A point's value is the mean over its seeds; a failed run makes its point infeasible and not merely bad."""
+    setting. A point's value is the mean over its seeds; a failed run makes its point infeasible, not just bad."""
 
     def __init__(self, study: Study, before: Iterable[RunRecord] = ()) -> None:
         """`before`: the runs of earlier sessions, whose trials keep their points."""
@@ -104,7 +104,7 @@ class TreeParzen:
                 for setting in study.settings
                 for arm in study.arms
             }
-        self._open: dict[str, optuna.trial.Trial] = {}  # proposed, and without a value so far
+        self._open: dict[str, optuna.trial.Trial] = {}  # proposed, without a value yet
         self._accuracies: dict[str, list[float | None]] = {}
 
     def propose(self, arm: Arm, setting: dict[str, Scalar], name: str) -> Trial:
@@ -123,7 +123,7 @@ class TreeParzen:
         return self._study.trial(name, point)
 
     def learn(self, trial: Trial, accuracy: float | None, is_last: bool) -> None:
-        """Note one run; with the last seed, or when no more will follow, TPE learns the point's value."""
+        """Add one run; with the last seed, or when no more will follow, TPE learns the point's value."""
         accuracies = self._accuracies.setdefault(trial.name, [])
         accuracies.append(accuracy)
         if not (is_last or len(accuracies) == len(self._study.seeds)) or trial.name not in self._open:
@@ -157,7 +157,7 @@ def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
 
 
 class TuneSearch(Searcher):  # type: ignore[misc]
-    """What Ray Tune asks for the next run. A run's configuration is made by `configure`."""
+    """Gives Ray Tune the next run. `configure` makes a run's configuration."""
 
     def __init__(self, runs: Iterator[Run], configure: Any) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class TuneSearch(Searcher):  # type: ignore[misc]
         self.is_exhausted = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the configuration of the next run, or say that there is none."""
+        """Return the configuration of the next run, or Searcher.FINISHED."""
         run = next(self._runs, None)
         if run is None:
             self.is_exhausted = True
@@ -177,10 +177,10 @@ class TuneSearch(Searcher):  # type: ignore[misc]
         return configuration
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the recorder hears of every end."""
+        """Do nothing: the recorder handles the end of a run."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a study resumes from its journal, not from Ray Tune's files."""
+        """Do nothing: a study resumes from its journal, not from Ray Tune's files."""
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (NOT_SAVED,)

@@ -1,4 +1,4 @@
-"""Turns what Ray Tune reports about its trials into events, and asks the arbiter at each report. Runs in the driver."""
+"""Converts Ray Tune's messages about its trials to events, and passes reports to the arbiter. Runs in the driver."""
 
 import json
 import time
@@ -29,10 +29,10 @@ from showhow.tracking.tracker import (
 
 
 class Recorder:
-    """Continues the record of a study during one session, and passes every event on to the tracker."""
+    """Continues the record of a study during one session, and sends every event to the tracker."""
 
     def __init__(self, tracker: Tracker, replay: Replay, preparation: Preparation, rule: str) -> None:
-        """`replay`: what earlier sessions left; `rule`: the name of the stop rule, for the runs that it ends."""
+        """`replay`: the state after earlier sessions; `rule`: the name of the stop rule, for the runs that it ends."""
         self._tracker, self._preparation, self._rule = tracker, preparation, rule
         self._arbiter, self._study = replay.arbiter, replay.record
         self._started: dict[str, Run] = {}  # in this session
@@ -45,9 +45,9 @@ class Recorder:
             self._record(end)
 
     def start(self, run: Run) -> None:
-        """A run begins, or begins again after its process died."""
+        """A run starts, or restarts after its process died."""
         if self.has_ended(run):
-            return  # it had reported its outcome; only its process was restarted
+            return  # it has reported its outcome; only its process was restarted
         known = self._study.runs.get(run.key)
         self._started[run.key] = run
         trial = run.trial
@@ -70,8 +70,8 @@ class Recorder:
         )
 
     def hear(self, run: Run, message: dict[str, Any]) -> bool:
-        """Take one message of a run. Returns True when the run should stop, or has sent its last message: then Ray
-        Tune need not ask it again."""
+        """Process one message of a run. Returns True when the run should stop or has sent its last message, so that Ray
+        Tune does not ask it again."""
         if self.has_ended(run):
             return True
         if METRICS in message:
@@ -91,7 +91,7 @@ class Recorder:
         if not self._arbiter.report(self._start_of(run), metrics):
             return False
         if on_split(TEST, "accuracy") in metrics:
-            return False  # its last report, at the end of its budget or at its goal: the outcome follows at once
+            return False  # the last report, at the end of the budget or at the goal: the outcome follows immediately
         self.end(run, "stopped", stopped_by=self._rule)
         return True
 
@@ -115,11 +115,11 @@ class Recorder:
         reason: str | None = None,
         outcome: dict[str, Json] | None = None,
     ) -> None:
-        """A run ends; only its first end counts."""
+        """Record the end of a run; only its first end counts."""
         if self.has_ended(run):
             return
         if run.key not in self._started:
-            self.start(run)  # its process never started; an end without a start would belong to no run
+            self.start(run)  # its process never started, and an end needs a start
         self._record(RunEnded(run.key, status, stopped_by, reason, outcome or {}, time.time()))
 
     def has_ended(self, run: Run) -> bool:
@@ -132,7 +132,7 @@ class Recorder:
         return None if record.status == "failed" else record.accuracy
 
     def interrupt(self) -> int:
-        """Mark every run that is still under way as interrupted; return how many there were."""
+        """Mark every unfinished run as interrupted; return how many there were."""
         open_runs = [run for run in self._started.values() if not self.has_ended(run)]
         for run in open_runs:
             self.end(run, "interrupted")
@@ -151,8 +151,8 @@ class Recorder:
 
 
 def flat_params(trial: Trial, seed: int) -> dict[str, Json]:
-    """Return every setting of a run under a dotted name, recipe fields bare; and each searched axis under its own name,
-    so that the trial can be rebuilt where an axis names a variant of a section."""
+    """Return every setting of a run under a dotted name, recipe fields without a prefix; and each searched axis under
+    its own name, so that the trial can be rebuilt where an axis names a variant of a section."""
     params: dict[str, Json] = {"explanation": trial.level.value, "seed": seed}
     params |= trial.recipe.model_dump(mode="json")
     for section in ("task", "data", "model", "adapter", "method", "evaluation"):
@@ -162,8 +162,8 @@ def flat_params(trial: Trial, seed: int) -> dict[str, Json]:
     return params | {axis: value for axis, value in trial.point.items() if axis not in params}
 
 
-class TuneEars(Callback):  # type: ignore[misc]
-    """Passes Ray Tune's callbacks on to the recorder."""
+class TuneCallbacks(Callback):  # type: ignore[misc]
+    """Forwards Ray Tune's callbacks to the recorder."""
 
     def __init__(self, search: TuneSearch, recorder: Recorder, proposer: Proposer) -> None:
         self._search, self._recorder, self._proposer = search, recorder, proposer
@@ -173,16 +173,16 @@ class TuneEars(Callback):  # type: ignore[misc]
         return str, (NOT_SAVED,)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
-        """A run begins, or begins again after its process died."""
+        """A run starts, or restarts after its process died."""
         self._began[trial.trial_id] = time.monotonic()
         self._recorder.start(self._search.by_trial_id[trial.trial_id])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
-        """A run is over; if it reported no outcome, its process ended without one."""
+        """A run has ended; without a reported outcome it has failed."""
         self._over(trial, "the process ended without an outcome")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
-        """A run's process died more often than it is retried."""
+        """A run's process died after its last retry."""
         self._over(trial, _reason(trial))
 
     def _over(self, trial: Any, reason: str) -> None:
@@ -199,7 +199,7 @@ def _reason(trial: Any) -> str:
 
 
 class ArbiterScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Starts runs in the order proposed and stops those whose trial the arbiter gives up (for Ray, a scheduler)."""
+    """Starts runs in the proposed order and stops those of trials that the arbiter stops (for Ray, a scheduler)."""
 
     def __init__(self, search: TuneSearch, recorder: Recorder) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class ArbiterScheduler(FIFOScheduler):  # type: ignore[misc]
         return str, (NOT_SAVED,)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Take one message of a run and decide whether it continues."""
+        """Process one message of a run and decide whether it continues."""
         message = json.loads(result[MESSAGE]) if MESSAGE in result else {}
         stop = self._recorder.hear(self._search.by_trial_id[trial.trial_id], message)
         decision: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE

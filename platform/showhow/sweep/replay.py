@@ -1,4 +1,4 @@
-"""What earlier sessions of a study left in its journal: the state of its runs, and what the arbiter has decided."""
+"""Rebuilds the state of a study from its journal: its runs and the arbiter's decisions."""
 
 import time
 from collections import Counter
@@ -14,13 +14,13 @@ from showhow.tracking.tracker import Event, Reported, RunEnded, RunStarted
 
 @dataclass(frozen=True)
 class Replay:
-    """The state that a journal adds up to. A session continues both: the recorder adds the events that follow."""
+    """The state after the events of a journal. In a session the recorder adds further events to both."""
 
     arbiter: Arbiter
     record: StudyRecord
 
     def is_complete(self, study: Study) -> bool:
-        """True when no run of the study is left to do: every trial was stopped, or finished with all its seeds."""
+        """True when no run of the study remains: every trial was stopped, or finished with all its seeds."""
         finished = Counter(run.start.trial for run in self.record.runs.values() if run.status == "finished")
         complete = {trial for trial, runs in finished.items() if runs == len(study.seeds)}
         return len(complete | self.arbiter.stopped) == len(planned_trials(study))
@@ -33,7 +33,7 @@ class Replay:
 
 
 def replay(study: Study, events: list[Event]) -> Replay:
-    """Return what the events of earlier sessions add up to."""
+    """Return the state after the events of earlier sessions."""
     arbiter, record = Arbiter(study.stop, len(study.seeds)), StudyRecord()
     for event in events:
         record.hear(event)

@@ -1,8 +1,8 @@
-"""The two published rules that give up trials early, for trials of one group. Pure: no seeds, no Ray.
+"""The two published rules that stop trials early, for trials of one group. Pure: no seeds, no Ray.
 
 Both decide as Ray Tune 2.60 does (AsyncHyperBandScheduler with `stop_last_trials=False`, MedianStoppingRule), which
-tests/ray/test_rules_as_in_ray.py checks; only that means are exact here, so that rounding breaks no tie. A value is
-better when it is higher; budgets are in any one unit, and those of a trial rise.
+tests/ray/test_rules_as_in_ray.py checks; except that means are exact here, so that rounding breaks no tie. Higher
+values are better; budgets are in any one unit, and those of a trial rise.
 """
 
 import math
@@ -12,18 +12,18 @@ from typing import Protocol
 
 
 class Rule(Protocol):
-    """Hears one report after another, and decides about the trial that reports."""
+    """Receives reports one by one, and decides about the trial of each."""
 
     def gives_up(self, trial: str, budget: float, value: float) -> bool:
-        """Take the value that a trial has reached with a budget; return whether the trial should be stopped."""
+        """Add the value that a trial has reached with a budget; return whether the trial should be stopped."""
 
 
 class AsyncHalving:
     """Asynchronous successive halving (Li et al., arXiv 1810.05934): at each rung a trial continues if its value is in
-    the best 1 / reduction_factor of those recorded there before."""
+    the best 1 / reduction_factor of those recorded there earlier."""
 
     def __init__(self, grace: float, total: float, reduction_factor: float) -> None:
-        """grace: budget at the first rung; total: budget of a whole run, which no rung exceeds."""
+        """grace: budget at the first rung; total: budget of a complete run, which no rung exceeds."""
         self._percent = (1 - 1 / reduction_factor) * 100
         rungs = int(math.log(total / grace) / math.log(reduction_factor) + 1)
         self._rungs: list[tuple[float, dict[str, float]]] = [
@@ -65,8 +65,8 @@ class MedianOfMeans:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value below which so many percent of some values lie, by linear interpolation between neighbours (the
-    default method of numpy, rounded as numpy rounds). NaNs are left out; NaN where nothing is left."""
+    """Return a percentile of some values, by linear interpolation between neighbours (the default method of numpy,
+    rounded as numpy rounds). NaNs are ignored; NaN where there are no other values."""
     ordered = sorted(value for value in values if not math.isnan(value))
     if not ordered:
         return math.nan

@@ -1,10 +1,10 @@
-"""Runs a study from its question to its answer: datasets, trials, comparison. Everything that happens is an event.
+"""Runs a study from its question to its answer: datasets, trials, comparison. Every step is recorded as an event.
 
-The same call resumes a study that was interrupted: runs that finished or were stopped stay; the others, failed ones
-too, are run again under the same names.
+The same call resumes an interrupted study: finished and stopped runs are not repeated; the others, including failed
+ones, are run again under the same names.
 
-Slow steps overlap: datasets are made while the cluster starts, Ray Tune is loaded while the trials' processes load
-torch, and what the conclusion needs is loaded while the first runs train.
+Slow steps overlap: datasets are made while the cluster starts, Ray Tune is imported while the trials' processes import
+torch, and the modules of the conclusion are imported while the first runs train.
 """
 
 import importlib
@@ -48,11 +48,11 @@ def run_study(
     """Run or resume a study and return its result, which `showhow results NAME` shows again.
 
     address: a Ray cluster's (`auto` for one running on this machine); None uses the Ray that this process is connected
-    to (`ray.init()` in a notebook, say) and leaves it running, or starts one here and ends it. home: the folder of all
-    studies (default: SHOWHOW_HOME or showhow-runs); on a cluster it must be reachable from every node. watchers hear
-    every event after the journal has it; `say` takes lines about what happens before the first run. trainable: what
-    runs in a trial's process (default: see trial.py); benchmarks use one that does nothing.
-    Raises UserError when the study cannot run here. A KeyboardInterrupt is passed on, after the runs were marked."""
+    to (for example by `ray.init()` in a notebook) and leaves it running, or starts one here and stops it at the end.
+    home: the folder of all studies (default: SHOWHOW_HOME or showhow-runs); on a cluster every node must reach it.
+    watchers: get every event after the journal; say: prints progress before the first run. trainable: what runs in a
+    trial's process (default: see trial.py); benchmarks use one that does nothing.
+    Raises UserError when the study cannot run here, and KeyboardInterrupt after the runs were marked."""
     study.check()
     if study.sharding.deepspeed:
         from showhow.training.deepspeed_engine import check_settings  # loads torch and DeepSpeed: seconds
@@ -69,7 +69,7 @@ def run_study(
             events = read_events(folder.journal)
             mlflow = MlflowTracker(uri, folder.path)
             try:
-                for event in events:  # MLflow ignores what it has already
+                for event in events:  # MLflow ignores events that it has
                     mlflow.record(event)
                 replayed = replay(study, events)
                 if events and replayed.is_complete(study):
@@ -93,7 +93,7 @@ def _write_result(folder: StudyFolder) -> StudyResult:
 
 @dataclass(frozen=True)
 class _Resumed:
-    """A study in its folder, what its earlier sessions left, and a thread for what need not be waited for."""
+    """A study in its folder, its state after earlier sessions, and a background thread."""
 
     study: Study
     folder: StudyFolder
@@ -104,7 +104,7 @@ class _Resumed:
     def run(
         self, address: str | None, preparation: Preparation, trainable: Callable[[dict[str, Any]], None] | None
     ) -> StudyResult:
-        """Run what is left, and compare."""
+        """Run the remaining runs, and compare."""
         study = self.study
         trials = planned_trials(study)
         layouts = Layouts(study)
@@ -118,7 +118,7 @@ class _Resumed:
             preparation.may_use_cluster = False
             cluster = connection.cluster
             self._begin(cluster)
-            tracker = Trackers([self.tracker, _OnceTraining(self._foresee)])
+            tracker = Trackers([self.tracker, _OnceTraining(self._import_early)])
             room = cluster.devices(study.resources)
             session = Session(
                 study, self.folder, preparation, tracker, lambda trial: layouts.of(trial, room), trainable
@@ -134,8 +134,8 @@ class _Resumed:
         study, facts = self.study, system_facts(cluster)
         self.tracker.record(StudyStarted(study.name, study.question, study.definition(), facts, time.time()))
 
-    def _foresee(self) -> None:
-        """Load what the conclusion needs while runs train (scipy, matplotlib: a second)."""
+    def _import_early(self) -> None:
+        """Import the modules of the conclusion while runs train (scipy, matplotlib: a second)."""
         self.background.submit(importlib.import_module, "showhow.home.results")
 
     def _end(self, status: RunStatus, result: StudyResult) -> None:
@@ -148,35 +148,35 @@ class _Resumed:
 
 
 class _Lasting:
-    """Passes on what is recorded of a study; notes on the start of processes are for those who watch."""
+    """Forwards the events that are recorded; notes on the start of processes are for watchers only."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
 
     def record(self, event: Event) -> None:
-        """Pass an event on, or not."""
+        """Forward an event, unless it is for watchers only."""
         if not (isinstance(event, RunNoted) and event.kind in ("starting", "started")):
             self._tracker.record(event)
 
     def close(self) -> None:
-        """Close the tracker that it passes events on to."""
+        """Close the tracker."""
         self._tracker.close()
 
 
 class _OnceTraining:
-    """Does something when the first run has reported, and the processors are no longer needed to start."""
+    """Calls a function once the first run has reported, when starting no longer needs the processors."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act: Callable[[], None] | None = act
 
     def record(self, event: Event) -> None:
-        """Act at the first report of a run."""
+        """Call it at the first report of a run."""
         if self._act is not None and isinstance(event, Reported):
             self._act()
             self._act = None
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def system_facts(cluster: Cluster) -> dict[str, Json]:

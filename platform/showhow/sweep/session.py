@@ -1,4 +1,4 @@
-"""One session of a study: Ray Tune runs what is left to run, and the recorder hears of it."""
+"""One session of a study: Ray Tune runs the remaining runs, and the recorder records them."""
 
 import logging
 import signal
@@ -23,7 +23,7 @@ from showhow.processes.trial import assignment, configuration, resources
 from showhow.sections.trial import Trial
 from showhow.study.study import Study
 from showhow.sweep.proposer import Proposer, Run, TuneSearch
-from showhow.sweep.recorder import ArbiterScheduler, Recorder, TuneEars
+from showhow.sweep.recorder import ArbiterScheduler, Recorder, TuneCallbacks
 from showhow.sweep.replay import Replay
 from showhow.tracking.mlflow.tracker import environment
 from showhow.tracking.tracker import Tracker
@@ -40,7 +40,7 @@ _TUNE_SETTINGS = {
 
 
 class Session:
-    """Runs what earlier sessions left."""
+    """Runs the runs that remain after earlier sessions."""
 
     def __init__(
         self,
@@ -58,14 +58,14 @@ class Session:
         self._trainable = equipped(trainable or run_as_laid_out)
 
     def run(self, replay: Replay, at_once: int, variables: dict[str, str]) -> bool:
-        """Run what is left to run, `at_once` runs in parallel; variables: for the environment of the trials' processes.
+        """Run the remaining runs, `at_once` in parallel; variables: for the environment of the trials' processes.
 
         Returns False when it was interrupted."""
         recorder = Recorder(self._tracker, replay, self._preparation, self._study.stop.kind)
         recorder.end_interrupted()
         proposer = Proposer(self._study, replay.arbiter, replay.record)
         try:
-            # Runs wait in Tune's queue so that no processor idles; but TPE should choose late, knowing more.
+            # Runs wait in Tune's queue so that no processor idles; but TPE should choose late, when it knows more.
             waiting = 2 if self._study.search.algorithm == "optuna" else at_once + 1
             with _tune_as_needed(waiting, variables), _interrupts_restored():
                 is_over = self._tune(proposer, recorder)
@@ -75,14 +75,14 @@ class Session:
             if recorder.fault is None:
                 raise
             raise UserError(
-                f"{self._folder.path} cannot be written: {recorder.fault.strerror}. What was reported before is kept; "
-                "make room, or mend the folder, and run the study again"
+                f"{self._folder.path} cannot be written: {recorder.fault.strerror}. Earlier reports are saved; "
+                "free space, or repair the folder, and run the study again"
             ) from None
-        # Ray Tune takes a Ctrl-C for itself and returns as if nothing had happened.
+        # Ray Tune handles a Ctrl-C itself and returns normally.
         return recorder.interrupt() == 0 and is_over
 
     def _tune(self, proposer: Proposer, recorder: Recorder) -> bool:
-        """Run what is left to run. Returns False when it was interrupted."""
+        """Run the remaining runs. Returns False when it was interrupted."""
         study = self._study
 
         def configure(run: Run) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Session:
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(self._folder.path),
-                callbacks=[TuneEars(search, recorder, proposer)],
+                callbacks=[TuneCallbacks(search, recorder, proposer)],
                 failure_config=tune.FailureConfig(max_failures=_RETRIES_OF_A_DEAD_PROCESS),
                 verbose=0,
             ),
@@ -130,7 +130,7 @@ class Session:
 
 @contextmanager
 def _tune_as_needed(waiting: int, variables: dict[str, str]) -> Iterator[None]:
-    """Change what Ray Tune does by default, and change it back at the end: the caller may use Tune too.
+    """Change Ray Tune's defaults, and restore them at the end: the caller may use Tune too.
 
     waiting: how many runs may wait in Tune's queue; variables: for the environment of the trials' processes."""
     log, defaults, tag_callbacks = (
@@ -139,9 +139,9 @@ def _tune_as_needed(waiting: int, variables: dict[str, str]) -> Iterator[None]:
         usage.tag_callbacks,
     )
     level = log.level
-    # Tune also saves its own state, and warns where two savings overlap; what fails for us is raised.
+    # Tune also saves its own state, and warns where two saves overlap; our failures are raised.
     log.setLevel(logging.CRITICAL)
-    # With a runtime environment, even Tune's own for PyTorch Lightning, no process that stands ready could be used.
+    # With any runtime environment, even Tune's own for PyTorch Lightning, prestarted processes could not be used.
     class_cache.DEFAULT_ENV_VARS.clear()
     class_cache.DEFAULT_ENV_VARS.update(variables)
     # To count callbacks, Tune imports mlflow: 1.2 s before the first run, and without the tracker's settings.
@@ -158,9 +158,9 @@ def _tune_as_needed(waiting: int, variables: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_restored() -> Iterator[None]:
-    """Restore the handler of Ctrl-C: Ray Tune replaces it and leaves it replaced."""
+    """Restore the handler of Ctrl-C, which Ray Tune replaces."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread has handlers, and Ray leaves them alone elsewhere
+        yield  # only the main thread has handlers, and Ray changes none elsewhere
         return
     before = signal.getsignal(signal.SIGINT)
     try:
