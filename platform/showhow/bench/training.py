@@ -117,7 +117,7 @@ def _begin(
     checkpoints = stack.enter_context(Checkpoints(job.run, module, address, folder))
     engine = job.models.lay_out(module, model)
     engine.loss = lesson.loss
-    since = checkpoints.go_on(engine)
+    since = checkpoints.resume(engine)
     source = _source(job, engine, lesson)
     return _Course(engine, source, _until(job, source, engine, lesson.examples), checkpoints, since)
 

@@ -161,22 +161,10 @@ def _load(chosen: argparse.Namespace) -> "Study":
 
 
 def _check(chosen: argparse.Namespace) -> int:
+    from showhow.cli.check_page import print_check
+
     study = _load(chosen)
-    if study.sharding.deepspeed:
-        from showhow.training.deepspeed_engine import check_settings  # loads torch and DeepSpeed: seconds
-
-        check_settings(study.sharding.deepspeed)
-    from showhow.evidence.settings import axis_in_words
-    from showhow.evidence.wording import counted, listed
-
-    names, seeds = [arm.name for arm in study.arms], counted(len(study.seeds), "seed")
-    arms = f"{len(names)} arms ({'; '.join(names)})" if any("," in name for name in names) else listed(names)
-    within = ""
-    if len(study.settings) > 1:
-        axes = listed([axis_in_words(axis) for axis in study.within])
-        within = f" in each of {len(study.settings)} settings of {axes}"
-    compared = f"it compares {arms}{within} with {seeds}"
-    print(f"{chosen.study}: study {study.name} is valid; {compared}")
+    print_check(study, chosen.study)
     _print_notes(study)
     return DONE
 

@@ -138,7 +138,7 @@ class FakeBench:
         before, rows = _own_model(model), _own(data)
         self._need_models()
         if watched and keep != 1:
-            raise TrialError(f"keep = {keep}: what is watched leaves one model; several are left with watched=False")
+            raise TrialError(f"keep = {keep}: watched training leaves one model; for several use watched=False")
         settings = {"loss": loss.model_dump(mode="json"), "batch_size": self.batch_size, "seed": self.seed}
         settings |= {"budget": self.budget.budget.model_dump(mode="json"), "watched": watched}
         settings |= {"keep": keep, "until": repr(self.budget.room(examples))}

@@ -55,6 +55,6 @@ def cost(
     if not spent.examples:
         raise TrialError(
             f"the budget of {budget.amount:,.6g} {budget.unit} leaves {max(room, 0):,.6g}, which is less than one "
-            "batch; raise the amount, or let earlier stages take less of it"
+            "batch; raise the amount, or spend less of it in earlier stages"
         )
     return spent

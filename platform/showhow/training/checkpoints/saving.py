@@ -69,7 +69,7 @@ class Checkpoints:
         if kind is None:
             self._settle()
 
-    def go_on(self, engine: Engine) -> Standing | None:
+    def resume(self, engine: Engine) -> Standing | None:
         """Load the state of the latest intact checkpoint into an engine, and return its standing; None where there is
         none. Newer ones are deleted: interrupted saves, corrupt files, weights of an end that was not recorded."""
         if self._folder is None:
