@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from showhow.evidence.result import Setting
 from showhow.evidence.wording import param
+
+if TYPE_CHECKING:
+    from showhow.evidence.result import Setting  # takes 20 ms to import, of the half second of `check`
 
 _MODEL = "model.name"
 
 
-def settings_in_words(settings: Sequence[Setting]) -> list[str]:
+def settings_in_words(settings: Sequence["Setting"]) -> list[str]:
     """Return `layers 2, heads 4` for each of several settings of the same axes; "" for one without axes."""
     columns = [
         [f"{axis_in_words(axis)} {value}" for value in values_in_words(axis, [setting[axis] for setting in settings])]
