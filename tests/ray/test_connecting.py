@@ -105,3 +105,12 @@ def test_workers_import_further_packages_and_have_the_settings_while_no_log_has_
     logs = [path for path in head.folder.rglob("*") if path.is_file()]
     assert len(logs) > 5
     assert [str(path) for path in logs if TOKEN.encode() in path.read_bytes()] == []
+
+
+def test_a_ray_that_does_not_start_is_an_error_without_a_traceback(showhow, tiny_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = showhow("run", tiny_file, home=tmp_path / "runs", RAY_TMPDIR=str(tmp_path / "file"))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "Ray did not start on this machine: " in errors
+    assert "Traceback" not in errors

@@ -129,7 +129,13 @@ def _start(demand: Demand) -> None:
         # By default they would end when Ray Tune reserves the CPUs, just before it uses them.
         "idle_worker_killing_time_threshold_ms": _MAY_IDLE_SECONDS * 1000,
     }
-    ray.init("local", include_dashboard=False, _system_config=config, **_SILENT)
+    try:
+        ray.init("local", include_dashboard=False, _system_config=config, **_SILENT)
+    except Exception as error:
+        raise UserError(
+            f"Ray did not start on this machine: {error}\nIt gives up after 30 seconds when a machine is very busy. "
+            "Run the same command again; what was reported so far is saved"
+        ) from error
 
 
 def _connect(address: str, py_modules: Sequence[str]) -> None:
