@@ -87,7 +87,7 @@ def test_results_are_shown_again_from_what_is_stored(finished: Finished, showhow
     assert output.strip() in finished.output
     text, _ = showhow("results", "tiny", "--json", home=finished.home).communicate(timeout=60)
     result = json.loads(text)
-    assert [row["level"] for row in result["rows"]] == ["none", "long"]
+    assert [row["arm"] for row in result["rows"]] == ["none", "long"]
     assert json.loads((finished.folder / "results.json").read_text()) == result
 
 
